@@ -1,0 +1,1 @@
+"""Words, questions and answers of the service: pure values, no I/O, no tensors."""
