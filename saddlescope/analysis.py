@@ -1,0 +1,323 @@
+"""The recipe on one page: objective, spectrum, criticality, verdict, escapes, report."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import saddlescope
+from saddlescope.contract.jobs import Options
+from saddlescope.contract.reports import Landscape, ReportWarning
+from saddlescope.contract.vocabulary import Caution, Method, Precision, Reduction, Stage
+from saddlescope.curvature.criticality import Criticality, assess
+from saddlescope.curvature.degenerate import KernelFinding, examine_kernel
+from saddlescope.curvature.escape import EscapePath, descent, relative_step, search
+from saddlescope.curvature.landscape import plane
+from saddlescope.curvature.lanczos import sphere_vector
+from saddlescope.curvature.noise import Preflight, preflight, smoothness
+from saddlescope.curvature.objective import Objective, Problem
+from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.planner import Plan, plan
+from saddlescope.curvature.probes import arc_escape, probe_decrease
+from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
+from saddlescope.curvature.verdict import Evidence, decide
+from saddlescope.reporting import Findings, make_report, make_spectrum
+from saddlescope.results import AnalysisReport
+
+
+@dataclass(frozen=True)
+class ProgressUpdate:
+    """Where an analysis is; the partial λ_min is a Ritz value with its residual norm."""
+
+    stage: Stage
+    fraction: float
+    matvecs: int
+    eta_seconds: float | None = None
+    lambda_min: float | None = None
+    residual_norm: float | None = None
+
+
+OnProgress = Callable[[ProgressUpdate], None]
+
+
+def analyze(
+    loss: Callable[..., Tensor],
+    params: Mapping[str, Tensor],
+    data: Mapping[str, Tensor] | None = None,
+    *,
+    batch_size: int | None = None,
+    reduction: str = "mean",
+    weight_decay: float = 0.0,
+    lower_bound: float | None = None,
+    on_progress: OnProgress | None = None,
+    **options: object,
+) -> AnalysisReport:
+    """Analyse θ here, in this process; the report is the one the service gives.
+
+    Args:
+        loss: `loss(params, batch)`, or `loss(params)` without data, to a scalar tensor. `params` are tensors under the
+            names given; use `torch.func.functional_call` for a module.
+        params: the checkpoint; floating-point tensors vary, others stay fixed.
+        data: tensors that share dimension 0.
+        batch_size: rows a batch; all rows when None. L is over all rows in any case.
+        reduction: how `loss` combines the rows of a batch, "mean" or "sum".
+        weight_decay: adds ½·weight_decay·‖θ‖².
+        lower_bound: a number that L never falls below (0 for mean squared error); it sharpens the test of criticality.
+        options: as in the HTTP contract (`method`, `dtype`, `num_escape_vectors`, `zero_tol`, `seed`, …).
+
+    Raises:
+        pydantic.ValidationError: an option is unknown or out of range.
+        saddlescope.curvature.errors.AnalysisError: L is not finite, not deterministic or not differentiable at θ.
+    """
+    chosen = Options.model_validate({**options, "batch_size": batch_size})
+    if not params:
+        raise ValueError("params is empty: there is nothing to analyse")
+    if data is not None and len({tensor.shape[0] for tensor in data.values()}) > 1:
+        raise ValueError(f"data tensors must share dimension 0; they have { {k: v.shape[0] for k, v in data.items()} }")
+    takes_batch = data is not None or _takes_batch(loss)
+    problem = Problem(
+        loss=loss if takes_batch else lambda tensors, _: loss(tensors),
+        params={name: tensor for name, tensor in params.items() if tensor.is_floating_point()},
+        constants={name: tensor for name, tensor in params.items() if not tensor.is_floating_point()},
+        data=data or {},
+        reduction=Reduction(reduction),
+        weight_decay=weight_decay,
+        lower_bound=lower_bound,
+    )
+    device = str(next(iter(params.values())).device)
+    return analyze_problem(problem, chosen, device=device, on_progress=on_progress)
+
+
+def _takes_batch(loss: Callable[..., Tensor]) -> bool:
+    required = [
+        parameter
+        for parameter in inspect.signature(loss).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(required) > 1
+
+
+def analyze_problem(
+    problem: Problem, options: Options, *, device: str = "cpu", on_progress: OnProgress | None = None
+) -> AnalysisReport:
+    """Everything that the options ask about θ, from a `Problem`.
+
+    Raises:
+        AnalysisError: L is not finite, not deterministic or not differentiable at θ, or the method does not fit.
+    """
+    return _Analysis(problem, options, device, on_progress or (lambda _: None)).run()
+
+
+class _Analysis:
+    """One run of the recipe; its steps share the objective, the operator and the random stream."""
+
+    def __init__(self, problem: Problem, options: Options, device: str, on_progress: OnProgress) -> None:
+        self.began = time.perf_counter()
+        self.options, self.on_progress = options, on_progress
+        sizes = sum(tensor.numel() for tensor in problem.params.values())
+        self.plan: Plan = plan(
+            sizes,
+            method=options.method,
+            precision=options.dtype,
+            max_matvecs=options.max_matvecs,
+            has_float64=any(tensor.dtype == torch.float64 for tensor in problem.params.values()),
+        )
+        dtype = torch.float64 if self.plan.precision is Precision.FLOAT64 else torch.float32
+        self.objective = Objective(problem, dtype=dtype, device=device, batch_size=options.batch_size)
+        self.operator = HessianOperator(self.objective, self.objective.theta)
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.warnings: list[ReportWarning] = []
+
+    def run(self) -> AnalysisReport:
+        self._tell(Stage.PREFLIGHT, 0.0)
+        measured = preflight(self.objective, self.operator, generator=self.generator)
+        smooth = smoothness(self.objective, self.operator, measured, self._relative_directions(2))
+        knowledge = self._spectrum(measured)
+        self._tell(Stage.CRITICALITY, 0.75)
+        critical = self._criticality(measured, knowledge)
+        kernel = self._kernel(critical, knowledge) if smooth.is_smooth else None
+        evidence = Evidence(
+            criticality=critical,
+            smoothness=smooth,
+            lambda_min=knowledge.lambda_min,
+            lambda_max=knowledge.lambda_max,
+            zero_tol=knowledge.zero_tol,
+            inertia=knowledge.inertia,
+            kernel=kernel,
+            is_single_precision=self.plan.precision is Precision.FLOAT32,
+            probe_decrease=self._probe(measured, knowledge),
+        )
+        decision = decide(evidence)
+        self._tell(Stage.ESCAPE, 0.85)
+        paths = self._escapes(measured, knowledge, kernel)
+        descended = descent(self.objective, measured)
+        self._tell(Stage.LANDSCAPE, 0.95)
+        landscape = self._landscape(measured, knowledge, paths) if self.options.landscape else None
+        self._warn(measured, knowledge, paths, is_smooth=smooth.is_smooth)
+        findings = Findings(
+            objective=self.objective,
+            plan=self.plan,
+            options=self.options,
+            measured=measured,
+            knowledge=knowledge,
+            evidence=evidence,
+            decision=decision,
+            paths=paths,
+            descent_decrease=descended,
+            num_matvecs=self.operator.num_matvecs,
+            seconds=time.perf_counter() - self.began,
+            warnings=tuple(self.warnings),
+            version=saddlescope.__version__,
+        )
+        spectrum = make_spectrum(findings)
+        return AnalysisReport(
+            make_report(findings),
+            lambda: spectrum,
+            lambda: landscape,
+            [_vector_of(self.objective, path) for path in paths],
+        )
+
+    def _tell(self, stage: Stage, fraction: float, lowest: float | None = None, residual: float | None = None) -> None:
+        spent = time.perf_counter() - self.began
+        eta = spent * (1 - fraction) / fraction if fraction > 0.05 else None
+        self.on_progress(ProgressUpdate(stage, fraction, self.operator.num_matvecs, eta, lowest, residual))
+
+    def _relative_directions(self, count: int) -> list[Tensor]:
+        scales, size = self.objective.relative_scales(), self.objective.num_parameters
+        return [
+            size**0.5
+            * scales
+            * sphere_vector(size, generator=self.generator, dtype=self.objective.dtype, device=self.objective.device)
+            for _ in range(count)
+        ]
+
+    def _spectrum(self, measured: Preflight) -> SpectralKnowledge:
+        options = self.options
+        if self.plan.method is Method.DENSE:
+            return by_eigendecomposition(
+                self.operator,
+                measured,
+                zero_tol=options.zero_tol,
+                num_directions=options.num_escape_vectors,
+                on_progress=lambda fraction: self._tell(Stage.DENSE, 0.05 + 0.65 * fraction),
+            )
+        return by_lanczos(
+            self.operator,
+            measured,
+            max_matvecs=self.plan.max_matvecs,
+            failure_probability=1 - options.confidence,
+            zero_tol=options.zero_tol,
+            num_directions=options.num_escape_vectors,
+            generator=self.generator,
+            on_progress=lambda fraction, lowest, residual: self._tell(
+                Stage.LANCZOS, 0.05 + 0.65 * fraction, lowest, residual
+            ),
+        )
+
+    def _criticality(self, measured: Preflight, knowledge: SpectralKnowledge) -> Criticality:
+        matvec = self.operator.matvec
+        if knowledge.dense is not None:
+            hessian = knowledge.dense.hessian.to(self.objective.dtype)
+            matvec = hessian.mv
+        return assess(
+            self.objective,
+            matvec,
+            measured,
+            gradient_tol=self.options.gradient_tol,
+            critical_rtol=self.options.critical_rtol,
+            generator=self.generator,
+        )
+
+    def _kernel(self, critical: Criticality, knowledge: SpectralKnowledge) -> KernelFinding | None:
+        """Orders three and four, where they may decide: a semidefinite Hessian with a kernel, ‖g‖ zero to rounding."""
+        dense, inertia = knowledge.dense, knowledge.inertia
+        if dense is None or inertia is None or not inertia[1] or (inertia[0] and inertia[2]):
+            return None
+        if not critical.is_zero_to_rounding or self.plan.precision is Precision.FLOAT32:
+            return None
+        self._tell(Stage.DEGENERATE, 0.8)
+        is_zero = dense.eigenvalues.abs() <= knowledge.zero_tol
+        return examine_kernel(
+            self.objective,
+            self.operator.theta.detach(),
+            kernel=dense.eigenvectors[:, is_zero],
+            pseudo_inverse=(dense.eigenvalues[~is_zero], dense.eigenvectors[:, ~is_zero]),
+            generator=self.generator,
+        )
+
+    def _probe(self, measured: Preflight, knowledge: SpectralKnowledge) -> float:
+        if knowledge.inertia is None or knowledge.inertia[0] or knowledge.inertia[2]:
+            return 0.0
+        return probe_decrease(self.objective, measured, self._relative_directions(4))
+
+    def _escapes(
+        self, measured: Preflight, knowledge: SpectralKnowledge, kernel: KernelFinding | None
+    ) -> tuple[EscapePath, ...]:
+        if not self.options.num_escape_vectors:
+            return ()
+        paths = [search(self.objective, direction, measured) for direction in knowledge.lowest]
+        if kernel is not None and kernel.down is not None:
+            arc = arc_escape(self.objective, self.operator, measured, kernel.down)
+            if arc is not None:
+                paths.append(arc)
+        return tuple(paths)
+
+    def _landscape(
+        self, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...]
+    ) -> Landscape | None:
+        if self.objective.num_parameters < 2:
+            return None
+        labels = ("lowest curvature", "highest curvature")
+        if self.objective.num_parameters == 2:
+            names = list(self.objective.tensors(self.objective.theta))
+            labels = (names[0], names[1]) if len(names) == 2 else (f"{names[0]}[0]", f"{names[0]}[1]")
+            x_axis, y_axis = torch.eye(2, dtype=self.objective.dtype, device=self.objective.device)
+        else:
+            y_axis = knowledge.highest.vector / knowledge.highest.vector.norm()
+            x_axis = paths[0].vector if paths else self._lowest_direction(knowledge)
+            x_axis = x_axis - torch.dot(x_axis, y_axis) * y_axis
+            x_axis = x_axis / x_axis.norm()
+        reach = max([path.step for path in paths if path.verified], default=0.0)
+        reach = min(reach, 10 * relative_step(self.objective, x_axis))
+        grid = plane(self.objective, self.operator, measured, (x_axis, y_axis), reach=reach)
+        return Landscape(
+            x_label=labels[0], y_label=labels[1], x=grid.x, y=grid.y, loss=grid.loss, quadratic=grid.quadratic
+        )
+
+    def _lowest_direction(self, knowledge: SpectralKnowledge) -> Tensor:
+        if knowledge.dense is not None:
+            return knowledge.dense.eigenvectors[:, 0].to(self.objective.dtype)
+        assert knowledge.cycle is not None  # noqa: S101 - one of the two methods ran
+        return knowledge.cycle.vector(knowledge.cycle.ritz().coefficients[:, 0])
+
+    def _warn(
+        self, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...], *, is_smooth: bool
+    ) -> None:
+        def warn(code: Caution, detail: str) -> None:
+            self.warnings.append(ReportWarning(code=code, detail=detail))
+
+        if not is_smooth:
+            warn(Caution.NON_SMOOTH, "L has a kink at θ (ReLU, max, abs): second derivatives do not describe it there")
+        if measured.unused:
+            names = ", ".join(measured.unused[:5]) + ("…" if len(measured.unused) > 5 else "")
+            warn(Caution.UNUSED_PARAMETERS, f"L does not depend on {names}; each of their entries adds a zero eigenvalue")
+        if any(path.is_lost_to_rounding for path in paths):
+            warn(Caution.ROUNDED_ESCAPE, "an escape's step is lost when rounded to the checkpoint's dtype; it is not verified")
+        if knowledge.inertia is None and knowledge.positive.high - knowledge.positive.low > 0.2:
+            warn(Caution.WIDE_INTERVAL, "the minimum ratio is known only within a wide interval; more matvecs narrow it")
+        if knowledge.is_budget_spent:
+            warn(Caution.BUDGET_EXHAUSTED, "the budget of matvecs ended before the extreme eigenvalues had converged")
+        for name in ("critical_point_search", "data_is_sample"):
+            if getattr(self.options, name):
+                warn(Caution.OPTION_NOT_AVAILABLE, f"option {name!r} is not available yet and had no effect")
+
+
+def _vector_of(objective: Objective, path: EscapePath) -> Callable[[], dict[str, Tensor]]:
+    return lambda: objective.checkpoint_tensors(path.vector)
+
+

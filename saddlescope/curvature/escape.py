@@ -1,0 +1,183 @@
+"""The way out: along a direction of negative curvature, by line search on the true loss over the whole data set.
+
+A finite drop proves a lower loss at that distance; only curvature proves that θ is no minimum. The two stay apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from saddlescope.curvature.noise import Preflight
+from saddlescope.curvature.objective import Objective
+
+GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 3))  # relative steps 1e-4 to 10
+REFINEMENTS = 24
+SUFFICIENT = 0.1
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A unit vector (n,), its curvature uᵀHu and the residual norm ‖Hu − (uᵀHu)u‖."""
+
+    vector: Tensor
+    curvature: float
+    residual_norm: float
+
+
+@dataclass(frozen=True)
+class EscapePath:
+    """What was measured along a direction; the vector is the unit direction as the checkpoint's dtypes can hold it.
+
+    θ + step·vector, rounded to the checkpoint's dtypes, has the loss `loss_after`.
+    """
+
+    vector: Tensor
+    curvature: float
+    residual_norm: float
+    slope: float
+    step: float
+    loss_before: float
+    loss_after: float
+    predicted_decrease: float
+    verified: bool
+    is_lost_to_rounding: bool
+    steps: tuple[float, ...]
+    losses: tuple[float, ...]
+
+    @property
+    def decrease(self) -> float:
+        return self.loss_before - self.loss_after
+
+    def quadratic(self, step: float) -> float:
+        return self.loss_before + step * self.slope + 0.5 * step**2 * self.curvature
+
+
+def relative_step(objective: Objective, direction: Tensor) -> float:
+    """The length of a step along a unit direction (n,) that is as long as θ in relative coordinates."""
+    relative = (direction.double() / objective.relative_scales().double()).norm().item()
+    return math.sqrt(objective.num_parameters) / relative
+
+
+def search(
+    objective: Objective, direction: Direction, measured: Preflight, *, scale: float | None = None
+) -> EscapePath:
+    """Follow a direction both ways over a geometric grid, refine the best step, and measure it as the checkpoint holds it.
+
+    Downhill (gᵀu ≤ 0) is taken as positive; where the slope is zero to rounding, the side that falls further is. A step
+    counts if L falls by at least a tenth of what the quadratic model says and by more than its rounding. About 50
+    evaluations of L. The grid is in units of `scale`, a step as long as θ where none is given.
+    """
+    unit = _unit(objective, direction.vector)
+    slope = torch.dot(measured.gradient.double(), unit.double()).item()
+    if slope > 0:
+        unit, slope = -unit, -slope
+    scale = relative_step(objective, unit) if scale is None else scale
+    sides = [_Side(objective, measured, unit, slope, direction.curvature, scale)]
+    if -slope <= measured.gradient_floor:
+        sides.append(_Side(objective, measured, -unit, -slope, direction.curvature, scale))
+    outcomes = [side.best() for side in sides]
+    chosen = min(range(len(sides)), key=lambda k: outcomes[k][1])
+    side, (step, _) = sides[chosen], outcomes[chosen]
+    seen = dict(side.seen)
+    if len(sides) == 2:
+        seen |= {-alpha: value for alpha, value in sides[1 - chosen].seen.items()}
+    seen[0.0] = measured.loss
+    after = measured.loss if step == 0.0 else objective.loss(objective.moved(step, side.unit))
+    is_lower = step > 0.0 and after < measured.loss - 4 * measured.loss_noise
+    steps = tuple(sorted(alpha for alpha in seen if math.isfinite(seen[alpha])))
+    return EscapePath(
+        vector=side.unit,
+        curvature=direction.curvature,
+        residual_norm=direction.residual_norm,
+        slope=side.slope,
+        step=step,
+        loss_before=measured.loss,
+        loss_after=after,
+        predicted_decrease=-(step * side.slope + 0.5 * step**2 * direction.curvature),
+        verified=is_lower,
+        is_lost_to_rounding=step > 0.0 and not is_lower,
+        steps=steps,
+        losses=tuple(seen[alpha] for alpha in steps),
+    )
+
+
+def _unit(objective: Objective, vector: Tensor) -> Tensor:
+    held = objective.rounded(vector / vector.norm())
+    return vector / vector.norm() if not held.any() else held
+
+
+class _Side:
+    """One side of the line: α > 0 along `unit`."""
+
+    def __init__(
+        self, objective: Objective, measured: Preflight, unit: Tensor, slope: float, curvature: float, scale: float
+    ) -> None:
+        self.objective, self.measured = objective, measured
+        self.unit, self.slope, self.curvature, self.scale = unit, slope, curvature, scale
+        self.seen: dict[float, float] = {}
+
+    def loss(self, step: float) -> float:
+        if step not in self.seen:
+            value = self.objective.loss(self.objective.theta + step * self.unit)
+            self.seen[step] = value if math.isfinite(value) else math.inf
+        return self.seen[step]
+
+    def is_sufficient(self, step: float) -> bool:
+        predicted = min(step * self.slope + 0.5 * step**2 * self.curvature, 0.0)
+        target = self.measured.loss + SUFFICIENT * predicted
+        return self.loss(step) <= target and self.loss(step) < self.measured.loss - 4 * self.measured.loss_noise
+
+    def best(self) -> tuple[float, float]:
+        """(step, loss) of the lowest sufficient point, or (0, L(θ)) when there is none."""
+        grid = [relative * self.scale for relative in GRID]
+        enough = [index for index, step in enumerate(grid) if self.is_sufficient(step)]
+        if not enough:
+            return 0.0, self.measured.loss
+        index = min(enough, key=lambda k: self.loss(grid[k]))
+        low, high = grid[max(index - 1, 0)], grid[min(index + 1, len(grid) - 1)]
+        self._refine(low, high)
+        candidates = [step for step in self.seen if self.is_sufficient(step)]
+        step = min(candidates, key=lambda alpha: (self.seen[alpha], alpha))
+        return step, self.seen[step]
+
+    def _refine(self, low: float, high: float) -> None:
+        """Golden sections; the last steps fit a parabola through the best three points, exact on a quadratic valley."""
+        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        for _ in range(REFINEMENTS):
+            if self.loss(left) <= self.loss(right):
+                high, right = right, left
+                left = high - GOLDEN * (high - low)
+            else:
+                low, left = left, right
+                right = low + GOLDEN * (high - low)
+        for _ in range(4):
+            vertex = _vertex(sorted(self.seen.items(), key=lambda pair: pair[1])[:3])
+            if vertex is None or not low / 2 < vertex < high * 2:
+                return
+            self.loss(vertex)
+
+
+def _vertex(points: Sequence[tuple[float, float]]) -> float | None:
+    (a, fa), (b, fb), (c, fc) = points
+    numerator = (b - a) ** 2 * (fb - fc) - (b - c) ** 2 * (fb - fa)
+    denominator = (b - a) * (fb - fc) - (b - c) * (fb - fa)
+    if denominator == 0 or not math.isfinite(numerator / denominator):
+        return None
+    return b - 0.5 * numerator / denominator
+
+
+def descent(objective: Objective, measured: Preflight) -> float:
+    """What a line-searched step along −g gains on the true loss; 0 where the gradient is zero to rounding."""
+    norm = measured.gradient.double().norm().item()
+    if norm <= measured.gradient_floor:
+        return 0.0
+    path = search(objective, Direction(-measured.gradient / norm, 0.0, 0.0), measured)
+    return max(path.decrease, 0.0) if path.verified else 0.0
+
+

@@ -1,0 +1,179 @@
+"""From evidence to a verdict: plain Python over numbers, no tensors.
+
+Every claim is a row: what must hold, what is said, how strongly. What no row allows is `undecided`, with what would settle it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from saddlescope.contract.vocabulary import Strength, Verdict
+from saddlescope.curvature.criticality import FLAT_SHARE, Criticality
+from saddlescope.curvature.degenerate import KernelFinding
+from saddlescope.curvature.noise import Smoothness
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An extreme eigenvalue: what was measured, and an interval that holds up to `failure_probability`.
+
+    `witness` bounds it from the inside deterministically: a Rayleigh quotient with its error (above λ_min, below λ_max).
+    """
+
+    estimate: float
+    low: float
+    high: float
+    failure_probability: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None."""
+
+    criticality: Criticality
+    smoothness: Smoothness
+    lambda_min: Bounds
+    lambda_max: Bounds
+    zero_tol: float
+    inertia: tuple[int, int, int] | None
+    kernel: KernelFinding | None
+    is_single_precision: bool
+    probe_decrease: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict with the order of derivatives it rests on, its strength and one sentence."""
+
+    verdict: Verdict
+    order: int
+    strength: Strength
+    failure_probability: float
+    statement: str
+
+
+def decide(evidence: Evidence) -> Decision:
+    """The verdict that the evidence allows; a minimum is never claimed on less than a bound on every eigenvalue."""
+    if not evidence.smoothness.is_smooth:
+        return _undecided(
+            f"L has a kink at θ: second differences at relative radius {evidence.smoothness.radius:.0e} disagree with the "
+            "Hessian, so its eigenvalues decide nothing here"
+        )
+    if not evidence.criticality.is_critical:
+        return _not_critical(evidence.criticality)
+    decision = _by_inertia(evidence) if evidence.inertia is not None else _by_bounds(evidence)
+    if decision.strength is Strength.PROVED and not evidence.criticality.is_zero_to_rounding:
+        return replace(decision, strength=Strength.NUMERICAL)
+    return decision
+
+
+def _undecided(statement: str) -> Decision:
+    return Decision(Verdict.UNDECIDED, 2, Strength.NUMERICAL, 0.0, statement)
+
+
+def _not_critical(criticality: Criticality) -> Decision:
+    if criticality.flat_share**0.5 > FLAT_SHARE:
+        return Decision(
+            Verdict.GRADIENT_FLAT,
+            2,
+            Strength.NUMERICAL,
+            0.0,
+            f"{criticality.rule}, but {criticality.flat_share:.0%} of ‖g‖² lies in flat directions of H, where the quadratic "
+            "model has no critical point",
+        )
+    return Decision(Verdict.NOT_CRITICAL, 2, Strength.NUMERICAL, 0.0, criticality.rule)
+
+
+def _by_inertia(evidence: Evidence) -> Decision:
+    assert evidence.inertia is not None  # noqa: S101 - the caller's branch
+    negative, zero, positive = evidence.inertia
+    total = negative + zero + positive
+    proved, tau = Strength.PROVED, evidence.zero_tol
+    if negative and positive:
+        return Decision(
+            Verdict.SADDLE,
+            2,
+            proved,
+            0.0,
+            f"{negative} of {total} eigenvalues lie below −{tau:.3g} and {positive} above {tau:.3g}",
+        )
+    if not zero:
+        verdict = Verdict.LOCAL_MINIMUM if positive else Verdict.LOCAL_MAXIMUM
+        side = f"above {tau:.3g}" if positive else f"below −{tau:.3g}"
+        return Decision(verdict, 2, proved, 0.0, f"all {total} eigenvalues lie {side}")
+    return _by_kernel(evidence, negative, zero, positive)
+
+
+def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> Decision:
+    """H is semidefinite with a kernel: orders three and four decide, where the gradient is zero to rounding."""
+    finding, numerical = evidence.kernel, Strength.NUMERICAL
+    if finding is None:
+        why = (
+            "which single precision cannot resolve: analyse with dtype float64"
+            if evidence.is_single_precision
+            else "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
+        )
+        return _undecided(
+            f"{zero} eigenvalues are zero to {evidence.zero_tol:.3g} and the others have one sign; orders three and four "
+            f"decide then, {why}"
+        )
+    tried = f"{finding.num_directions} direction{'s' if finding.num_directions > 1 else ''} of a kernel of dimension {zero}"
+    descends = finding.has_descent or negative > 0
+    ascends = finding.has_ascent or positive > 0
+    if finding.order == 3 or (descends and ascends and finding.order == 4):
+        name = "third" if finding.order == 3 else "reduced fourth"
+        value = finding.lowest if finding.has_descent else finding.highest
+        return Decision(
+            Verdict.SADDLE, finding.order, numerical, 0.0, f"the {name} derivative along a kernel direction is {value:.3g}"
+        )
+    if finding.order == 4 and finding.is_definite:
+        verdict = Verdict.LOCAL_MINIMUM if finding.lowest > 0 else Verdict.LOCAL_MAXIMUM
+        return Decision(
+            verdict, 4, numerical, 0.0, f"the reduced fourth derivative keeps one sign, at least {finding.lowest:.3g}, in {tried}"
+            if finding.lowest > 0 else f"the reduced fourth derivative is at most {finding.highest:.3g} in {tried}"
+        )
+    if positive or finding.has_ascent:
+        return Decision(
+            Verdict.FLAT_MINIMUM, 4, numerical, 0.0, f"no eigenvalue below −{evidence.zero_tol:.3g}, and no descent to order 4 in {tried}"
+        )
+    if negative or finding.has_descent:
+        return Decision(
+            Verdict.FLAT_MAXIMUM, 4, numerical, 0.0, f"no eigenvalue above {evidence.zero_tol:.3g}, and no ascent to order 4 in {tried}"
+        )
+    lower = f"; yet L falls by {evidence.probe_decrease:.3g} within a relative radius of 1" if evidence.probe_decrease > 0 else ""
+    return Decision(
+        Verdict.PLATEAU, 4, numerical, 0.0, f"orders 2, 3 and 4 vanish in {tried}{lower}"
+    )
+
+
+def _by_bounds(evidence: Evidence) -> Decision:
+    low, high, tau = evidence.lambda_min, evidence.lambda_max, evidence.zero_tol
+    if low.high < -tau and high.low > tau:
+        return Decision(
+            Verdict.SADDLE,
+            2,
+            Strength.PROVED,
+            0.0,
+            f"a direction of curvature at most {low.high:.3g} and one of curvature at least {high.low:.3g} were measured",
+        )
+    if low.low > tau:
+        return Decision(
+            Verdict.LOCAL_MINIMUM,
+            2,
+            Strength.PROBABILISTIC,
+            low.failure_probability,
+            f"every eigenvalue is at least {low.low:.3g}, up to a failure probability of {low.failure_probability:.3g}",
+        )
+    if high.high < -tau:
+        return Decision(
+            Verdict.LOCAL_MAXIMUM,
+            2,
+            Strength.PROBABILISTIC,
+            high.failure_probability,
+            f"every eigenvalue is at most {high.high:.3g}, up to a failure probability of {high.failure_probability:.3g}",
+        )
+    return _undecided(
+        f"no curvature below {low.low:.3g} exists (failure probability {low.failure_probability:.3g}) and none below "
+        f"−{tau:.3g} was found; eigenvalues between are not excluded: more matvecs narrow the gap, and a kernel needs "
+        "orders three and four"
+    )
