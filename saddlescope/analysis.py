@@ -17,8 +17,8 @@ from saddlescope.contract.vocabulary import Caution, Method, Precision, Reductio
 from saddlescope.curvature.criticality import Criticality, assess
 from saddlescope.curvature.degenerate import KernelFinding, examine_kernel
 from saddlescope.curvature.escape import EscapePath, descent, relative_step, search
-from saddlescope.curvature.landscape import plane
 from saddlescope.curvature.lanczos import sphere_vector
+from saddlescope.curvature.landscape import plane
 from saddlescope.curvature.noise import Preflight, preflight, smoothness
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
@@ -97,7 +97,8 @@ def _takes_batch(loss: Callable[..., Tensor]) -> bool:
     required = [
         parameter
         for parameter in inspect.signature(loss).parameters.values()
-        if parameter.default is parameter.empty and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     return len(required) > 1
 
@@ -220,10 +221,10 @@ class _Analysis:
         )
 
     def _criticality(self, measured: Preflight, knowledge: SpectralKnowledge) -> Criticality:
-        matvec = self.operator.matvec
+        matvec: Callable[[Tensor], Tensor] = self.operator.matvec
         if knowledge.dense is not None:
             hessian = knowledge.dense.hessian.to(self.objective.dtype)
-            matvec = hessian.mv
+            matvec = hessian.__matmul__
         return assess(
             self.objective,
             matvec,
@@ -305,11 +306,18 @@ class _Analysis:
             warn(Caution.NON_SMOOTH, "L has a kink at θ (ReLU, max, abs): second derivatives do not describe it there")
         if measured.unused:
             names = ", ".join(measured.unused[:5]) + ("…" if len(measured.unused) > 5 else "")
-            warn(Caution.UNUSED_PARAMETERS, f"L does not depend on {names}; each of their entries adds a zero eigenvalue")
+            warn(
+                Caution.UNUSED_PARAMETERS, f"L does not depend on {names}; each of their entries adds a zero eigenvalue"
+            )
         if any(path.is_lost_to_rounding for path in paths):
-            warn(Caution.ROUNDED_ESCAPE, "an escape's step is lost when rounded to the checkpoint's dtype; it is not verified")
+            warn(
+                Caution.ROUNDED_ESCAPE,
+                "an escape's step is lost when rounded to the checkpoint's dtype; it is not verified",
+            )
         if knowledge.inertia is None and knowledge.positive.high - knowledge.positive.low > 0.2:
-            warn(Caution.WIDE_INTERVAL, "the minimum ratio is known only within a wide interval; more matvecs narrow it")
+            warn(
+                Caution.WIDE_INTERVAL, "the minimum ratio is known only within a wide interval; more matvecs narrow it"
+            )
         if knowledge.is_budget_spent:
             warn(Caution.BUDGET_EXHAUSTED, "the budget of matvecs ended before the extreme eigenvalues had converged")
         for name in ("critical_point_search", "data_is_sample"):
@@ -319,5 +327,3 @@ class _Analysis:
 
 def _vector_of(objective: Objective, path: EscapePath) -> Callable[[], dict[str, Tensor]]:
     return lambda: objective.checkpoint_tensors(path.vector)
-
-

@@ -34,7 +34,6 @@ from saddlescope.curvature.planner import Plan
 from saddlescope.curvature.quadrature import mass_below, smoothed_density
 from saddlescope.curvature.spectrum import SpectralKnowledge
 
-ESCAPE_FACTOR = 2.0
 DENSITY_POINTS = 101
 NAMES = {
     Verdict.LOCAL_MINIMUM: "Local minimum",
@@ -219,10 +218,10 @@ def _advice(findings: Findings) -> Advice:
             return Advice(action=Action.CONTINUE, because=f"the gradient still works: {compared}")
         return Advice(action=Action.ESCAPE, because=compared)
     if verdict in (Verdict.SADDLE, Verdict.LOCAL_MAXIMUM, Verdict.FLAT_MAXIMUM):
-        if escaped > ESCAPE_FACTOR * gained:
+        if escaped > gained:
             return Advice(action=Action.ESCAPE, because=compared)
         if gained > 0:
-            return Advice(action=Action.CONTINUE, because=f"the gradient buys about as much: {compared}")
+            return Advice(action=Action.CONTINUE, because=f"the gradient buys as much: {compared}")
         return Advice(action=Action.INSPECT, because="no escape lowered the measured loss beyond its rounding")
     return Advice(action=Action.INSPECT, because=findings.decision.statement)
 

@@ -16,7 +16,9 @@ from saddlescope.contract.vocabulary import JobStatus, Method, Precision, Stage,
 
 Timestamp = Annotated[
     AwareDatetime,
-    PlainSerializer(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z", when_used="json"),
+    PlainSerializer(
+        lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z", when_used="json"
+    ),
 ]
 Name = Annotated[str, Field(max_length=limits.MAX_NAME_CHARS)]
 Labels = Annotated[dict[Name, Name], Field(max_length=limits.MAX_LABELS)]

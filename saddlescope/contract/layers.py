@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -216,47 +217,80 @@ class Shapes(Closed):
     buffers: dict[str, tuple[int, ...]]
 
 
+Shape = tuple[int, ...]
+
+
+@singledispatch
+def _parameters(_: Closed) -> dict[str, Shape]:
+    """The parameters that a layer itself owns, by name."""
+    return {}
+
+
+@_parameters.register
+def _(layer: Linear) -> dict[str, Shape]:
+    return _with_bias((layer.out_features, layer.in_features), layer.bias)
+
+
+@_parameters.register
+def _(layer: Conv1d) -> dict[str, Shape]:
+    return _with_bias(
+        (layer.out_channels, layer.in_channels // layer.groups, *_repeated(layer.kernel_size, 1)), layer.bias
+    )
+
+
+@_parameters.register
+def _(layer: Conv2d) -> dict[str, Shape]:
+    return _with_bias(
+        (layer.out_channels, layer.in_channels // layer.groups, *_repeated(layer.kernel_size, 2)), layer.bias
+    )
+
+
+@_parameters.register(BatchNorm1d)
+@_parameters.register(BatchNorm2d)
+def _(layer: BatchNorm1d | BatchNorm2d) -> dict[str, Shape]:
+    return _with_bias((layer.num_features,), True) if layer.affine else {}
+
+
+@_parameters.register
+def _(layer: LayerNorm) -> dict[str, Shape]:
+    shape = _repeated(layer.normalized_shape, 1)
+    if not layer.elementwise_affine:
+        return {}
+    return {"weight": shape, "bias": shape} if layer.bias else {"weight": shape}
+
+
+@_parameters.register
+def _(layer: GroupNorm) -> dict[str, Shape]:
+    return _with_bias((layer.num_channels,), True) if layer.affine else {}
+
+
+@_parameters.register
+def _(layer: Embedding) -> dict[str, Shape]:
+    return {"weight": (layer.num_embeddings, layer.embedding_dim)}
+
+
+def _with_bias(weight: Shape, bias: bool) -> dict[str, Shape]:
+    return {"weight": weight, "bias": weight[:1]} if bias else {"weight": weight}
+
+
+def _repeated(size: int | Shape, rank: int) -> Shape:
+    return size if isinstance(size, tuple) else (size,) * rank
+
+
 def tensor_shapes(layers: Layers, prefix: str = "") -> Shapes:
     """Names and shapes of parameters and buffers, as in `torch.nn.Sequential(*layers).state_dict()`.
 
     `num_batches_tracked` is left out: eval mode never reads it.
     """
-    parameters: dict[str, tuple[int, ...]] = {}
-    buffers: dict[str, tuple[int, ...]] = {}
+    parameters: dict[str, Shape] = {}
+    buffers: dict[str, Shape] = {}
     for index, layer in enumerate(layers):
         name = f"{prefix}{index}."
-        match layer:
-            case Linear():
-                parameters[name + "weight"] = (layer.out_features, layer.in_features)
-                if layer.bias:
-                    parameters[name + "bias"] = (layer.out_features,)
-            case Conv1d() | Conv2d():
-                rank = 1 if isinstance(layer, Conv1d) else 2
-                size = layer.kernel_size
-                kernel = size if isinstance(size, tuple) else (size,) * rank
-                parameters[name + "weight"] = (layer.out_channels, layer.in_channels // layer.groups, *kernel)
-                if layer.bias:
-                    parameters[name + "bias"] = (layer.out_channels,)
-            case BatchNorm1d() | BatchNorm2d():
-                if layer.affine:
-                    parameters[name + "weight"] = parameters[name + "bias"] = (layer.num_features,)
-                if layer.track_running_stats:
-                    buffers[name + "running_mean"] = buffers[name + "running_var"] = (layer.num_features,)
-            case LayerNorm():
-                shape = layer.normalized_shape
-                if layer.elementwise_affine:
-                    parameters[name + "weight"] = shape if isinstance(shape, tuple) else (shape,)
-                    if layer.bias:
-                        parameters[name + "bias"] = parameters[name + "weight"]
-            case GroupNorm():
-                if layer.affine:
-                    parameters[name + "weight"] = parameters[name + "bias"] = (layer.num_channels,)
-            case Embedding():
-                parameters[name + "weight"] = (layer.num_embeddings, layer.embedding_dim)
-            case Residual():
-                inner = tensor_shapes(layer.layers, name)
-                parameters |= inner.parameters
-                buffers |= inner.buffers
-            case _:
-                pass
+        if isinstance(layer, Residual):
+            inner = tensor_shapes(layer.layers, name)
+            parameters |= inner.parameters
+            buffers |= inner.buffers
+        parameters |= {name + own: shape for own, shape in _parameters(layer).items()}
+        if isinstance(layer, BatchNorm1d | BatchNorm2d) and layer.track_running_stats:
+            buffers |= {name + own: (layer.num_features,) for own in ("running_mean", "running_var")}
     return Shapes(parameters=parameters, buffers=buffers)

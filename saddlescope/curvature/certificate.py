@@ -77,6 +77,4 @@ def lambda_min_bound(cycle: LanczosCycle, *, size: int, failure_probability: flo
 def lambda_max_bound(cycle: LanczosCycle, *, size: int, failure_probability: float, product_error: float) -> float:
     """λ_max is at most this; the mirror image of `lambda_min_bound`."""
     mirrored = LanczosCycle(cycle.basis, -cycle.alpha, cycle.beta, cycle.is_exhausted)
-    return -lambda_min_bound(
-        mirrored, size=size, failure_probability=failure_probability, product_error=product_error
-    )
+    return -lambda_min_bound(mirrored, size=size, failure_probability=failure_probability, product_error=product_error)

@@ -68,7 +68,7 @@ def derivatives_along(objective: Objective, theta: Tensor, direction: Tensor) ->
         for order in range(1, 5):
             if not value.requires_grad:
                 break
-            (derivative,) = differentiate(value, leaf, create_graph=order < 4)
+            derivative = differentiate(value, leaf, create_graph=order < 4)
             if order == 3:
                 cubic.add_(derivative.detach(), alpha=weight)
             elif order == 4:
@@ -80,13 +80,17 @@ def derivatives_along(objective: Objective, theta: Tensor, direction: Tensor) ->
 class _Quartic:
     """Q on the kernel sphere, with its gradient."""
 
-    def __init__(self, objective: Objective, theta: Tensor, kernel: Tensor, pseudo_inverse: tuple[Tensor, Tensor]) -> None:
+    def __init__(
+        self, objective: Objective, theta: Tensor, kernel: Tensor, pseudo_inverse: tuple[Tensor, Tensor]
+    ) -> None:
         self.objective, self.theta, self.kernel = objective, theta, kernel
         self.values, self.vectors = pseudo_inverse
 
     def bend(self, cubic: Tensor) -> Tensor:
         """H⁺ D³[z,z,·] (n,)."""
-        return self.vectors @ ((self.vectors.T @ cubic) / self.values) if self.values.numel() else torch.zeros_like(cubic)
+        return (
+            self.vectors @ ((self.vectors.T @ cubic) / self.values) if self.values.numel() else torch.zeros_like(cubic)
+        )
 
     def along(self, z: Tensor) -> HigherOrder:
         return derivatives_along(self.objective, self.theta, z)

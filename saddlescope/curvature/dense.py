@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class DenseSpectrum:
     @property
     def rounding(self) -> float:
         """A bound on what the eigensolver adds to an eigenvalue's error: a small multiple of √n·ε·max|λ|."""
-        return max(8.0, self.eigenvalues.numel() ** 0.5) * EPS64 * self.scale
+        return max(8.0, math.sqrt(self.eigenvalues.numel())) * EPS64 * self.scale
 
 
 def dense_hessian(operator: HessianOperator, *, on_progress: Callable[[float], None] | None = None) -> Tensor:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ class EscapePath:
 def relative_step(objective: Objective, direction: Tensor) -> float:
     """The length of a step along a unit direction (n,) that is as long as θ in relative coordinates."""
     relative = (direction.double() / objective.relative_scales().double()).norm().item()
-    return math.sqrt(objective.num_parameters) / relative
+    return float(math.sqrt(objective.num_parameters) / relative)
 
 
 def search(
@@ -78,9 +79,10 @@ def search(
     if slope > 0:
         unit, slope = -unit, -slope
     scale = relative_step(objective, unit) if scale is None else scale
-    sides = [_Side(objective, measured, unit, slope, direction.curvature, scale)]
+    line = partial(_Side, objective=objective, measured=measured, curvature=direction.curvature, scale=scale)
+    sides = [line(unit=unit, slope=slope)]
     if -slope <= measured.gradient_floor:
-        sides.append(_Side(objective, measured, -unit, -slope, direction.curvature, scale))
+        sides.append(line(unit=-unit, slope=-slope))
     outcomes = [side.best() for side in sides]
     chosen = min(range(len(sides)), key=lambda k: outcomes[k][1])
     side, (step, _) = sides[chosen], outcomes[chosen]
@@ -112,15 +114,17 @@ def _unit(objective: Objective, vector: Tensor) -> Tensor:
     return vector / vector.norm() if not held.any() else held
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Side:
     """One side of the line: α > 0 along `unit`."""
 
-    def __init__(
-        self, objective: Objective, measured: Preflight, unit: Tensor, slope: float, curvature: float, scale: float
-    ) -> None:
-        self.objective, self.measured = objective, measured
-        self.unit, self.slope, self.curvature, self.scale = unit, slope, curvature, scale
-        self.seen: dict[float, float] = {}
+    objective: Objective
+    measured: Preflight
+    unit: Tensor
+    slope: float
+    curvature: float
+    scale: float
+    seen: dict[float, float] = field(default_factory=dict)
 
     def loss(self, step: float) -> float:
         if step not in self.seen:
@@ -179,5 +183,3 @@ def descent(objective: Objective, measured: Preflight) -> float:
         return 0.0
     path = search(objective, Direction(-measured.gradient / norm, 0.0, 0.0), measured)
     return max(path.decrease, 0.0) if path.verified else 0.0
-
-

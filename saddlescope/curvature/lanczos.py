@@ -45,7 +45,8 @@ class LanczosCycle:
     def vector(self, coefficients: Tensor) -> Tensor:
         """Σ_j c_j q_j (n,), normalized."""
         combined = coefficients.to(self.basis) @ self.basis
-        return combined / combined.norm()
+        unit: Tensor = combined / combined.norm()
+        return unit
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def tridiagonal(alpha: Tensor, beta: Tensor) -> Tensor:
 def sphere_vector(size: int, *, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A uniform unit vector (n,): Gaussian, as the probabilistic bounds need it (Rademacher would void them)."""
     vector = torch.randn(size, generator=generator, dtype=torch.float64).to(device)
-    return (vector / vector.norm()).to(dtype)
+    unit: Tensor = (vector / vector.norm()).to(dtype)
+    return unit
 
 
 def tridiagonalize(

@@ -52,7 +52,8 @@ def plane(
         losses.append(tuple(value if math.isfinite(value) else None for value in values))
         models.append(
             tuple(
-                measured.loss + a * slopes[0] + b * slopes[1] + 0.5 * (a * a * uu + 2 * a * b * uv + b * b * vv) for a in x
+                measured.loss + a * slopes[0] + b * slopes[1] + 0.5 * (a * a * uu + 2 * a * b * uv + b * b * vv)
+                for a in x
             )
         )
     return Plane(x=x, y=y, loss=tuple(losses), quadratic=tuple(models))

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from saddlescope.curvature.errors import NonDeterministicLoss, NonFiniteLoss
+from saddlescope.curvature.errors import NonDeterministicLoss, NonFiniteLoss, NotDifferentiable
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.operator import HessianOperator
 
 NUM_LAST_BITS = 3
+CANCELLATION = 1e-9  # of h²‖v‖‖Hv‖: rows may cancel in H to this before a remainder is called a kink
 KINK_RADII = tuple(10.0**-exponent for exponent in range(2, 9))
 
 
@@ -47,6 +48,7 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
     Raises:
         NonFiniteLoss: L, ∇L or a product is NaN or infinite.
         NonDeterministicLoss: a second evaluation differs from the first.
+        NotDifferentiable: L has no derivative by autograd, or depends on no parameter.
     """
     theta, epsilon = operator.theta, torch.finfo(objective.dtype).eps
     loss, gradient = objective.gradient(theta)
@@ -69,6 +71,9 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
     product = operator.matvec(first)
     asymmetry = abs(torch.dot(second, product).item() - torch.dot(first, operator.matvec(second)).item())
     loss_spread, gradient_spread = _last_bits(objective, theta, loss, gradient, generator=generator)
+    unused = _unused(objective, theta, gradient, product)
+    if len(unused) == len(objective.problem.params):
+        raise NotDifferentiable("the loss does not depend on any parameter of the checkpoint")
     other = _regrouped(objective)
     other_loss, other_gradient, other_product = loss, gradient, product
     if other is not None:
@@ -83,19 +88,20 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
         gradient_floor=8 * max((other_gradient - gradient).norm().item(), gradient_spread, difference),
         matvec_noise=max((other_product - product).norm().item(), epsilon * product.norm().item()),
         asymmetry=asymmetry,
-        unused=_unused(objective, theta, gradient, product),
+        unused=unused,
     )
 
 
 def _last_bits(
     objective: Objective, theta: Tensor, loss: float, gradient: Tensor, *, generator: torch.Generator
 ) -> tuple[float, float]:
-    """How far L and ∇L move when the last bits of θ do: θ is known no better than that."""
+    """How far L and ∇L move when θ does by ε in relative coordinates: it is known no better than that."""
     epsilon = torch.finfo(objective.dtype).eps
     losses, gradients = [0.0], [0.0]
+    scales = objective.relative_scales()
     for _ in range(NUM_LAST_BITS):
         signs = torch.randint(0, 2, theta.shape, generator=generator).to(theta) * 2 - 1
-        moved_loss, moved_gradient = objective.gradient(theta * (1 + epsilon * signs))
+        moved_loss, moved_gradient = objective.gradient(theta + epsilon * scales * signs)
         losses.append(abs(moved_loss - loss))
         gradients.append((moved_gradient - gradient).norm().item())
     return max(losses), max(gradients)
@@ -147,6 +153,7 @@ def smoothness(
     for direction in directions:
         product = operator.matvec(direction)
         curvature, slope = torch.dot(direction, product).item(), product.norm().item()
+        size = direction.norm().item()
         remainders: list[tuple[float, float]] = []
         for radius in KINK_RADII:
             both = objective.loss(operator.theta + radius * direction) + objective.loss(
@@ -155,7 +162,8 @@ def smoothness(
             remainder = abs(both - 2 * preflight.loss - radius**2 * curvature)
             # L, and the last bits of θ ± hv times the slope there.
             last_bits = epsilon * theta_norm * (radius * slope + preflight.gradient.norm().item())
-            noise = 4 * (preflight.loss_noise + epsilon * abs(both) + last_bits)
+            cancellation = CANCELLATION * radius**2 * size * slope
+            noise = 4 * (preflight.loss_noise + epsilon * abs(both) + last_bits + cancellation)
             if not remainder > 30 * noise:
                 break
             remainders.append((radius, remainder))

@@ -114,7 +114,7 @@ class Objective:
 
     def tensors(self, theta: Tensor) -> dict[str, Tensor]:
         """Views of flat θ (n,) under the checkpoint's names, in the working dtype."""
-        pieces = theta.split([slot.stop - slot.start for slot in self._slots])
+        pieces = torch.split(theta, [slot.stop - slot.start for slot in self._slots])
         shaped = zip(self._slots, pieces, strict=True)
         return {name: piece.view(slot.shape) for slot, piece in shaped for name in slot.names}
 
@@ -200,7 +200,7 @@ class Objective:
             value = self.batch_loss(leaf, batch)
             total += weight * value.detach().double().item()
             if value.requires_grad:
-                (piece,) = differentiate(value, leaf, create_graph=False)
+                piece = differentiate(value, leaf, create_graph=False)
                 gradient.add_(piece, alpha=weight)
         if decay:
             total += 0.5 * decay * theta.double().square().sum().item()
@@ -208,22 +208,24 @@ class Objective:
         return total, gradient.to(self.dtype)
 
 
-def differentiate(value: Tensor, leaf: Tensor, *, create_graph: bool) -> tuple[Tensor]:
+def differentiate(value: Tensor, leaf: Tensor, *, create_graph: bool) -> Tensor:
     """∂value/∂leaf, zero where value does not depend on it.
 
     Raises:
         NotDifferentiable: if autograd has no derivative of an operation.
     """
     try:
-        return torch.autograd.grad(value, leaf, create_graph=create_graph, materialize_grads=True)
+        (derivative,) = torch.autograd.grad(value, leaf, create_graph=create_graph, materialize_grads=True)
     except (NotImplementedError, RuntimeError) as missing:
         if _is_missing_derivative(missing):
             raise NotDifferentiable(f"autograd has no derivative here: {missing}") from missing
         raise
+    return derivative
 
 
 def _is_missing_derivative(error: Exception) -> bool:
     message = str(error)
     return isinstance(error, NotImplementedError) or any(
-        phrase in message for phrase in ("not implemented", "is not differentiable", "not supported", "does not require grad")
+        phrase in message
+        for phrase in ("not implemented", "is not differentiable", "not supported", "does not require grad")
     )

@@ -75,8 +75,7 @@ class HessianOperator:
         value = self.objective.batch_loss(leaf, batch)
         if not value.requires_grad:
             return _GradientGraph(leaf, torch.zeros_like(leaf).detach())
-        (gradient,) = differentiate(value, leaf, create_graph=True)
-        return _GradientGraph(leaf, gradient)
+        return _GradientGraph(leaf, differentiate(value, leaf, create_graph=True))
 
     def _graphs(self) -> list[_GradientGraph]:
         """The kept graphs, of the first batches that fit; built at the first product."""

@@ -45,9 +45,7 @@ def plan(
         method = Method.DENSE if affordable else Method.LANCZOS
     if method is Method.DENSE:
         if n > MAX_FORCED_DENSE:
-            raise TooLarge(
-                f"a dense Hessian of {n} parameters takes {8 * n * n / 2**30:.0f} GiB; use method 'lanczos' above {MAX_FORCED_DENSE}"
-            )
+            raise TooLarge(f"a dense Hessian of {n} parameters takes {8 * n * n / 2**30:.0f} GiB: use method 'lanczos'")
         return Plan(method, precision, n)
     itemsize = 8 if precision is Precision.FLOAT64 else 4
     fits = max(8, BASIS_BYTES // (itemsize * n))

@@ -74,9 +74,7 @@ def by_eigendecomposition(
     tau = tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=_reach(operator))
     negative, positive = int((values < -tau).sum()), int((values > tau).sum())
     first, last = values[0].item(), values[-1].item()
-    directions = tuple(
-        _dense_direction(operator, dense, index) for index in range(min(num_directions, negative))
-    )
+    directions = tuple(_dense_direction(operator, dense, index) for index in range(min(num_directions, negative)))
     return SpectralKnowledge(
         dense=dense,
         cycle=None,
@@ -96,7 +94,7 @@ def by_eigendecomposition(
 
 
 def _reach(operator: HessianOperator) -> float:
-    return operator.objective.relative_scales().double().norm().item()
+    return float(operator.objective.relative_scales().double().norm().item())
 
 
 def _dense_direction(operator: HessianOperator, dense: DenseSpectrum, index: int) -> Direction:

@@ -117,33 +117,54 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
             f"{zero} eigenvalues are zero to {evidence.zero_tol:.3g} and the others have one sign; orders three and four "
             f"decide then, {why}"
         )
-    tried = f"{finding.num_directions} direction{'s' if finding.num_directions > 1 else ''} of a kernel of dimension {zero}"
+    tried = (
+        f"{finding.num_directions} direction{'s' if finding.num_directions > 1 else ''} of a kernel of dimension {zero}"
+    )
     descends = finding.has_descent or negative > 0
     ascends = finding.has_ascent or positive > 0
     if finding.order == 3 or (descends and ascends and finding.order == 4):
         name = "third" if finding.order == 3 else "reduced fourth"
         value = finding.lowest if finding.has_descent else finding.highest
         return Decision(
-            Verdict.SADDLE, finding.order, numerical, 0.0, f"the {name} derivative along a kernel direction is {value:.3g}"
+            Verdict.SADDLE,
+            finding.order,
+            numerical,
+            0.0,
+            f"the {name} derivative along a kernel direction is {value:.3g}",
         )
     if finding.order == 4 and finding.is_definite:
         verdict = Verdict.LOCAL_MINIMUM if finding.lowest > 0 else Verdict.LOCAL_MAXIMUM
         return Decision(
-            verdict, 4, numerical, 0.0, f"the reduced fourth derivative keeps one sign, at least {finding.lowest:.3g}, in {tried}"
-            if finding.lowest > 0 else f"the reduced fourth derivative is at most {finding.highest:.3g} in {tried}"
+            verdict,
+            4,
+            numerical,
+            0.0,
+            f"the reduced fourth derivative keeps one sign, at least {finding.lowest:.3g}, in {tried}"
+            if finding.lowest > 0
+            else f"the reduced fourth derivative is at most {finding.highest:.3g} in {tried}",
         )
     if positive or finding.has_ascent:
         return Decision(
-            Verdict.FLAT_MINIMUM, 4, numerical, 0.0, f"no eigenvalue below −{evidence.zero_tol:.3g}, and no descent to order 4 in {tried}"
+            Verdict.FLAT_MINIMUM,
+            4,
+            numerical,
+            0.0,
+            f"no eigenvalue below −{evidence.zero_tol:.3g}, and no descent to order 4 in {tried}",
         )
     if negative or finding.has_descent:
         return Decision(
-            Verdict.FLAT_MAXIMUM, 4, numerical, 0.0, f"no eigenvalue above {evidence.zero_tol:.3g}, and no ascent to order 4 in {tried}"
+            Verdict.FLAT_MAXIMUM,
+            4,
+            numerical,
+            0.0,
+            f"no eigenvalue above {evidence.zero_tol:.3g}, and no ascent to order 4 in {tried}",
         )
-    lower = f"; yet L falls by {evidence.probe_decrease:.3g} within a relative radius of 1" if evidence.probe_decrease > 0 else ""
-    return Decision(
-        Verdict.PLATEAU, 4, numerical, 0.0, f"orders 2, 3 and 4 vanish in {tried}{lower}"
+    lower = (
+        f"; yet L falls by {evidence.probe_decrease:.3g} within a relative radius of 1"
+        if evidence.probe_decrease > 0
+        else ""
     )
+    return Decision(Verdict.PLATEAU, 4, numerical, 0.0, f"orders 2, 3 and 4 vanish in {tried}{lower}")
 
 
 def _by_bounds(evidence: Evidence) -> Decision:
