@@ -15,7 +15,7 @@ from saddlescope.contract.jobs import Options
 from saddlescope.contract.reports import Landscape, ReportWarning
 from saddlescope.contract.vocabulary import Caution, Method, Precision, Reduction, Stage
 from saddlescope.curvature.criticality import Criticality, assess
-from saddlescope.curvature.degenerate import KernelFinding, examine_kernel
+from saddlescope.curvature.degenerate import KernelFinding, examine_kernel, is_consistent
 from saddlescope.curvature.escape import EscapePath, descent, relative_step, search
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.landscape import plane
@@ -141,7 +141,7 @@ class _Analysis:
         knowledge = self._spectrum(measured)
         self._tell(Stage.CRITICALITY, 0.75)
         critical = self._criticality(measured, knowledge)
-        kernel = self._kernel(critical, knowledge) if smooth.is_smooth else None
+        kernel, obstacle = self._kernel(critical, knowledge)
         evidence = Evidence(
             criticality=critical,
             smoothness=smooth,
@@ -150,7 +150,7 @@ class _Analysis:
             zero_tol=knowledge.zero_tol,
             inertia=knowledge.inertia,
             kernel=kernel,
-            is_single_precision=self.plan.precision is Precision.FLOAT32,
+            kernel_obstacle=obstacle,
             probe_decrease=self._probe(measured, knowledge),
         )
         decision = decide(evidence)
@@ -234,22 +234,35 @@ class _Analysis:
             generator=self.generator,
         )
 
-    def _kernel(self, critical: Criticality, knowledge: SpectralKnowledge) -> KernelFinding | None:
-        """Orders three and four, where they may decide: a semidefinite Hessian with a kernel, ‖g‖ zero to rounding."""
+    def _kernel(self, critical: Criticality, knowledge: SpectralKnowledge) -> tuple[KernelFinding | None, str]:
+        """Orders three and four, where they may decide: a semidefinite Hessian with a kernel, ‖g‖ zero to rounding.
+
+        Without a finding, the second entry says what stood in the way.
+        """
         dense, inertia = knowledge.dense, knowledge.inertia
         if dense is None or inertia is None or not inertia[1] or (inertia[0] and inertia[2]):
-            return None
-        if not critical.is_zero_to_rounding or self.plan.precision is Precision.FLOAT32:
-            return None
+            return None, "which is not needed here"
+        if self.plan.precision is Precision.FLOAT32:
+            return None, "which single precision cannot resolve: analyse with dtype float64"
+        if not critical.is_zero_to_rounding:
+            return None, (
+                "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
+            )
         self._tell(Stage.DEGENERATE, 0.8)
+        if not is_consistent(self.objective, self.operator.theta.detach(), generator=self.generator):
+            return None, (
+                "but an operation of this loss has wrong third or fourth derivatives in autograd (layer_norm is known to): "
+                "write it out in elementary operations"
+            )
         is_zero = dense.eigenvalues.abs() <= knowledge.zero_tol
-        return examine_kernel(
+        finding = examine_kernel(
             self.objective,
             self.operator.theta.detach(),
             kernel=dense.eigenvectors[:, is_zero],
             pseudo_inverse=(dense.eigenvalues[~is_zero], dense.eigenvectors[:, ~is_zero]),
             generator=self.generator,
         )
+        return finding, ""
 
     def _probe(self, measured: Preflight, knowledge: SpectralKnowledge) -> float:
         if knowledge.inertia is None or knowledge.inertia[0] or knowledge.inertia[2]:

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.objective import Objective, differentiate
+from saddlescope.curvature.operator import HessianOperator
 
 NUM_STARTS = 12
 NUM_STEPS = 6
 RELATIVE_TOL = 1e-6
+DIFFERENCE_RADIUS = 1e-3
+NUM_CHECKS = 6
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,34 @@ def derivatives_along(objective: Objective, theta: Tensor, direction: Tensor) ->
                 quartic.add_(derivative.detach(), alpha=weight)
             value = torch.dot(derivative, direction)
     return HigherOrder(cubic, quartic)
+
+
+def is_consistent(objective: Objective, theta: Tensor, *, generator: torch.Generator) -> bool:
+    """Whether autograd's third and fourth derivatives along random directions agree with differences of vᵀHv.
+
+    An operation may have a right second derivative and a wrong third one (torch 2.13's `layer_norm` has). Costs three
+    products and one fourth derivative for each of six directions.
+    """
+    return all(_agrees(objective, theta, generator) for _ in range(NUM_CHECKS))
+
+
+def _agrees(objective: Objective, theta: Tensor, generator: torch.Generator) -> bool:
+    direction = sphere_vector(theta.numel(), generator=generator, dtype=theta.dtype, device=theta.device)
+    terms = derivatives_along(objective, theta, direction)
+    third, fourth = torch.dot(terms.cubic, direction).item(), torch.dot(terms.quartic, direction).item()
+    step = DIFFERENCE_RADIUS * max(objective.relative_scales().norm().item(), 1e-300)
+
+    def curvature(distance: float) -> float:
+        operator = HessianOperator(objective, theta + distance * direction, graph_bytes=0)
+        return torch.dot(direction, operator.matvec(direction)).item()
+
+    ahead, here, behind = curvature(step), curvature(0.0), curvature(-step)
+    size = abs(ahead) + abs(here) + abs(behind)
+    noise = 1e3 * torch.finfo(theta.dtype).eps * size
+    truncation = abs(fourth) * step**2 + abs(third) * step
+    allowed = 0.05 * truncation + noise
+    odd, even = (ahead - behind) / 2, ahead + behind - 2 * here
+    return abs(odd - third * step) <= allowed and abs(even - fourth * step**2) <= allowed
 
 
 class _Quartic:

@@ -17,8 +17,10 @@ from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
 
 GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 3))  # relative steps 1e-4 to 10
-REFINEMENTS = 24
+SECTIONS = 8
+PARABOLAS = 8
 SUFFICIENT = 0.1
+STEP_RTOL = 1e-9
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -71,7 +73,7 @@ def search(
     """Follow a direction both ways over a geometric grid, refine the best step, and measure it as the checkpoint holds it.
 
     Downhill (gᵀu ≤ 0) is taken as positive; where the slope is zero to rounding, the side that falls further is. A step
-    counts if L falls by at least a tenth of what the quadratic model says and by more than its rounding. About 50
+    counts if L falls by at least a tenth of what the quadratic model says and by more than its rounding. About 30
     evaluations of L. The grid is in units of `scale`, a step as long as θ where none is given.
     """
     unit = _unit(objective, direction.vector)
@@ -151,18 +153,21 @@ class _Side:
         return step, self.seen[step]
 
     def _refine(self, low: float, high: float) -> None:
-        """Golden sections; the last steps fit a parabola through the best three points, exact on a quadratic valley."""
+        """Golden sections, then parabolas through the best three points, which converge faster than linearly."""
         left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        for _ in range(REFINEMENTS):
+        for _ in range(SECTIONS):
             if self.loss(left) <= self.loss(right):
                 high, right = right, left
                 left = high - GOLDEN * (high - low)
             else:
                 low, left = left, right
                 right = low + GOLDEN * (high - low)
-        for _ in range(4):
-            vertex = _vertex(sorted(self.seen.items(), key=lambda pair: pair[1])[:3])
+        for _ in range(PARABOLAS):
+            nearest = sorted(self.seen.items(), key=lambda pair: pair[1])[:3]
+            vertex = _vertex(nearest)
             if vertex is None or not low / 2 < vertex < high * 2:
+                return
+            if min(abs(vertex - step) for step, _ in nearest) <= STEP_RTOL * vertex:
                 return
             self.loss(vertex)
 

@@ -14,7 +14,7 @@ from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.operator import HessianOperator
 
-SIDES = (25, 17, 11)
+SIDES = (25, 17, 11, 7)
 BUDGET_SECONDS = 2.0
 
 

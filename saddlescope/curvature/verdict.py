@@ -28,7 +28,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None."""
+    """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None.
+
+    `kernel_obstacle` says why orders three and four were not examined where `kernel` is None.
+    """
 
     criticality: Criticality
     smoothness: Smoothness
@@ -37,7 +40,7 @@ class Evidence:
     zero_tol: float
     inertia: tuple[int, int, int] | None
     kernel: KernelFinding | None
-    is_single_precision: bool
+    kernel_obstacle: str
     probe_decrease: float
 
 
@@ -108,14 +111,9 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
     """H is semidefinite with a kernel: orders three and four decide, where the gradient is zero to rounding."""
     finding, numerical = evidence.kernel, Strength.NUMERICAL
     if finding is None:
-        why = (
-            "which single precision cannot resolve: analyse with dtype float64"
-            if evidence.is_single_precision
-            else "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
-        )
         return _undecided(
             f"{zero} eigenvalues are zero to {evidence.zero_tol:.3g} and the others have one sign; orders three and four "
-            f"decide then, {why}"
+            f"decide then, {evidence.kernel_obstacle}"
         )
     tried = (
         f"{finding.num_directions} direction{'s' if finding.num_directions > 1 else ''} of a kernel of dimension {zero}"

@@ -163,3 +163,24 @@ def test_progress_is_told_and_never_goes_back() -> None:
     assert fractions == sorted(fractions)
     assert fractions[-1] <= 1
     assert {"preflight", "dense", "criticality", "escape"} <= {update.stage for update in seen}
+
+
+def test_wrong_higher_derivatives_of_an_operation_never_decide() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20, 6, dtype=torch.float64)
+    normalized = {
+        "built in": lambda h: nn.functional.layer_norm(h, (6,)),
+        "written out": lambda h: (
+            (h - h.mean(-1, keepdim=True)) / (h.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        ),
+    }
+    verdicts = {
+        name: saddlescope.analyze(
+            lambda t, norm=norm: ((norm(x + t["a"] * t["b"]) - norm(x)) ** 2).sum(),
+            {"a": torch.zeros(6, dtype=torch.float64), "b": torch.zeros(6, dtype=torch.float64)},
+            landscape=False,
+        ).verdict
+        for name, norm in normalized.items()
+    }
+    assert verdicts["built in"] in {"undecided", verdicts["written out"]}
+    assert verdicts["written out"] != "saddle"  # L = 0 is the lowest it can be

@@ -1,0 +1,108 @@
+"""Engines, sessions and the schema's version, for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from store.moments import now
+
+BUSY_SECONDS = 30
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `sqlite:///file` or `postgresql+psycopg://…`.
+
+    Raises:
+        ValueError: for any other database.
+    """
+    match make_url(url).get_backend_name():
+        case "sqlite":
+            return _open_sqlite(url)
+        case "postgresql":
+            return create_engine(
+                url, pool_pre_ping=True, pool_size=10, max_overflow=30, isolation_level="READ COMMITTED"
+            )
+        case other:
+            raise ValueError(
+                f"the database is {other!r}; use a URL that begins with sqlite:/// or postgresql+psycopg://"
+            )
+
+
+def open_sessions(engine: Engine) -> sessionmaker[Session]:
+    """Sessions that hand out plain values.
+
+    `with sessions.begin() as session` is a transaction that writes, `with sessions() as session` one that reads. On
+    SQLite the first takes the write lock at once, so that what it reads still holds when it writes; the second takes
+    none and waits for nobody.
+    """
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    if engine.dialect.name == "sqlite":
+        event.listen(sessions, "after_begin", _lock_for_writing)
+    return sessions
+
+
+def migrate(url: str) -> None:
+    """Bring the schema to the newest version; does nothing when it is there."""
+    command.upgrade(alembic_config(url), "head")
+
+
+def alembic_config(url: str) -> Config:
+    """Alembic's configuration without a file."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["url"] = url
+    return config
+
+
+def database_now(session: Session) -> datetime:
+    """The database's clock in UTC: the one clock by which leases and deadlines are measured."""
+    return session.execute(select(now())).scalar_one()
+
+
+def _open_sqlite(url: str) -> Engine:
+    file = make_url(url).database
+    if not file or file == ":memory:":
+        raise ValueError("SQLite needs a file: what is in memory ends with the process")
+    Path(file).resolve().parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=30)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # The driver's own BEGIN comes late and never before a SELECT; _begin_sqlite takes its place (SQLAlchemy's recipe).
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # FULL, not NORMAL: in WAL mode NORMAL may forget the last commits after a power cut, and a 202 is a promise.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _lock_for_writing(_: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    # A transaction that has read under a deferred BEGIN fails at its first write, without waiting, if another one
+    # committed meanwhile (SQLITE_BUSY_SNAPSHOT). Nothing has run in this one yet, so it can begin anew.
+    if transaction.origin is SessionTransactionOrigin.BEGIN:
+        lock_sqlite(connection)
+
+
+def lock_sqlite(connection: Connection) -> None:
+    """Turn a transaction in which nothing has happened into the one that writes."""
+    connection.exec_driver_sql("ROLLBACK")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,196 @@
+"""Jobs as the service sees them: insert, find, list, cancel. What workers do with them is in `queue`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from saddlescope.contract.jobs import JobRequest
+from saddlescope.contract.limits import MAX_ATTEMPTS
+from saddlescope.contract.vocabulary import JobStatus, Verdict
+from store import tables
+from store.events import append_event
+from store.idempotency import IdempotencyEntry, remember_key
+from store.identifiers import new_id
+from store.projects import ensure_project
+from store.queue import request_cancel
+from store.records import JobRow, job_row
+
+__all__ = [
+    "Cursor",
+    "JobFilters",
+    "Order",
+    "Page",
+    "find_finished_twin",
+    "find_job",
+    "find_request",
+    "insert_job",
+    "list_jobs",
+    "request_cancel",
+]
+
+DEFAULT_QUEUE = "cpu"
+Item = TypeVar("Item")
+
+
+class Order(StrEnum):
+    NEWEST_FIRST = "desc"
+    OLDEST_FIRST = "asc"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The place after one job in a list. Job identifiers sort by creation, so the identifier is the whole key."""
+
+    job_id: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"job_[0-9a-f]{32}", self.job_id):
+            raise ValueError("this is no cursor of a job list; take the one of the last answer's `next`")
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    items: tuple[Item, ...]
+    has_more: bool
+    next: Cursor | None
+
+
+@dataclass(frozen=True)
+class JobFilters:
+    """All of them must hold; those that are absent do."""
+
+    status: JobStatus | None = None
+    verdict: Verdict | None = None
+    run: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    created_after: datetime | None = None
+
+
+def insert_job(
+    session: Session,
+    *,
+    project: str,
+    request: JobRequest,
+    fingerprint: str,
+    deadline_at: datetime | None = None,
+    idempotency: IdempotencyEntry | None = None,
+    traceparent: str | None = None,
+    retry_of: str | None = None,
+    max_attempts: int = MAX_ATTEMPTS,
+) -> JobRow:
+    """Insert a queued job, its idempotency key and its first event.
+
+    Raises:
+        KeyTaken: if the idempotency key is bound to another job; the transaction must then be rolled back.
+    """
+    ensure_project(session, project)
+    job = tables.Job(
+        id=new_id("job"),
+        project=project,
+        status=JobStatus.QUEUED,
+        queue=DEFAULT_QUEUE if request.queue == "auto" else request.queue,
+        priority=request.priority,
+        fence=0,
+        attempt=0,
+        max_attempts=max_attempts,
+        deadline_at=deadline_at,
+        run_id=None if request.run is None else request.run.id,
+        run_step=None if request.run is None else request.run.step,
+        run_name=None if request.run is None else request.run.name,
+        labels=request.labels,
+        details=request.metadata,
+        fingerprint=fingerprint,
+        traceparent=traceparent,
+        retry_of=retry_of,
+        request=request,
+    )
+    session.add(job)
+    session.flush()
+    session.add_all(tables.JobLabel(digest=label_digest(*label), job_id=job.id) for label in request.labels.items())
+    if idempotency is not None:
+        remember_key(session, project=project, entry=idempotency, job_id=job.id)
+    append_event(session, job.id, "job.queued", {"queue": job.queue, "priority": job.priority})
+    return job_row(job)
+
+
+def find_job(session: Session, *, project: str, job_id: str) -> JobRow | None:
+    job = session.scalars(
+        select(tables.Job).where(tables.Job.project == project, tables.Job.id == job_id),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    return None if job is None else job_row(job)
+
+
+def find_request(session: Session, *, project: str, job_id: str) -> JobRequest | None:
+    """What was asked, inline tensors included: for a retry and for the bundle."""
+    return session.scalars(
+        select(tables.Job.request).where(tables.Job.project == project, tables.Job.id == job_id)
+    ).one_or_none()
+
+
+def find_finished_twin(session: Session, *, project: str, fingerprint: str) -> JobRow | None:
+    """The newest job of the project that answered the same question."""
+    job = session.scalars(
+        select(tables.Job)
+        .where(
+            tables.Job.project == project,
+            tables.Job.fingerprint == fingerprint,
+            tables.Job.status == JobStatus.SUCCEEDED,
+        )
+        .order_by(tables.Job.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if job is None else job_row(job)
+
+
+def list_jobs(
+    session: Session,
+    *,
+    project: str,
+    filters: JobFilters | None = None,
+    limit: int,
+    after: Cursor | None = None,
+    order: Order = Order.NEWEST_FIRST,
+) -> Page[JobRow]:
+    """One page of a project's jobs by creation. Jobs that come or go between two pages shift nothing."""
+    query = _filtered(select(tables.Job).where(tables.Job.project == project), filters or JobFilters())
+    if order is Order.NEWEST_FIRST:
+        query = query.order_by(tables.Job.id.desc())
+        query = query if after is None else query.where(tables.Job.id < after.job_id)
+    else:
+        query = query.order_by(tables.Job.id)
+        query = query if after is None else query.where(tables.Job.id > after.job_id)
+    # One more than asked for tells whether there is a next page.
+    found = session.scalars(query.limit(limit + 1), execution_options={"populate_existing": True}).all()
+    items = tuple(job_row(job) for job in found[:limit])
+    has_more = len(found) > limit
+    return Page(items=items, has_more=has_more, next=Cursor(items[-1].id) if has_more else None)
+
+
+def _filtered(query: Select[tables.Job], filters: JobFilters) -> Select[tables.Job]:
+    if filters.status is not None:
+        query = query.where(tables.Job.status == filters.status)
+    if filters.verdict is not None:
+        query = query.where(tables.Job.verdict == filters.verdict)
+    if filters.run is not None:
+        query = query.where(tables.Job.run_id == filters.run)
+    if filters.created_after is not None:
+        query = query.where(tables.Job.created_at > filters.created_after)
+    for label in filters.labels:
+        labelled = select(tables.JobLabel.job_id).where(tables.JobLabel.digest == label_digest(*label))
+        query = query.where(tables.Job.id.in_(labelled))
+    return query
+
+
+def label_digest(key: str, value: str) -> str:
+    """The name of a label in its index; JSON keeps `a:b` apart from `a` and `:b`."""
+    return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()

@@ -1,0 +1,88 @@
+"""Training runs: the jobs of one run in the order of its steps, with the numbers of its chart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from store.records import JobRow, job_row
+from store.tables import Job, StoredReport
+
+
+@dataclass(frozen=True)
+class RunRow:
+    id: str
+    name: str | None
+    num_jobs: int
+    last_step: int | None
+    first_created_at: datetime
+    last_created_at: datetime
+
+
+@dataclass(frozen=True)
+class RunNumbers:
+    """What the report of one checkpoint says, for a chart over the steps."""
+
+    loss: float
+    gradient_norm: float
+    minimum_ratio: float
+    lambda_min: float
+    lambda_max: float
+
+
+@dataclass(frozen=True)
+class RunPoint:
+    job: JobRow
+    numbers: RunNumbers | None
+
+
+def list_runs(session: Session, *, project: str, limit: int) -> tuple[RunRow, ...]:
+    """The project's runs, the one with the newest job first."""
+    newest = func.max(Job.id)
+    rows = session.execute(
+        select(
+            Job.run_id,
+            func.max(Job.run_name).label("name"),
+            func.count().label("num_jobs"),
+            func.max(Job.run_step).label("last_step"),
+            func.min(Job.created_at).label("first_created_at"),
+            func.max(Job.created_at).label("last_created_at"),
+        )
+        .where(Job.project == project, Job.run_id.is_not(None))
+        .group_by(Job.run_id)
+        .order_by(newest.desc())
+        .limit(limit)
+    )
+    return tuple(
+        RunRow(row.run_id, row.name, row.num_jobs, row.last_step, row.first_created_at, row.last_created_at)
+        for row in rows
+    )
+
+
+def run_points(session: Session, *, project: str, run: str, limit: int) -> tuple[RunPoint, ...]:
+    """The jobs of a run by step (those without one last), then by creation; at most `limit`, the latest."""
+    rows = session.execute(
+        select(
+            Job,
+            StoredReport.loss,
+            StoredReport.gradient_norm,
+            StoredReport.minimum_ratio,
+            StoredReport.lambda_min,
+            StoredReport.lambda_max,
+        )
+        .outerjoin(StoredReport, StoredReport.job_id == Job.id)
+        .where(Job.project == project, Job.run_id == run)
+        .order_by(Job.run_step.desc().nulls_first(), Job.id.desc())
+        .limit(limit),
+        execution_options={"populate_existing": True},
+    ).all()
+    return tuple(
+        RunPoint(
+            job=job_row(job),
+            numbers=None if loss is None else RunNumbers(loss, gradient_norm, minimum_ratio, lambda_min, lambda_max),
+        )
+        for job, loss, gradient_norm, minimum_ratio, lambda_min, lambda_max in reversed(rows)
+    )

@@ -1,0 +1,198 @@
+"""The schema. `migrations/` builds the same one, which a test holds to this file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import JsonValue
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from saddlescope.contract.jobs import JobRequest, Partial, Progress, Usage
+from saddlescope.contract.reports import Report
+from saddlescope.contract.vocabulary import JobStatus
+from store.moments import Moment, now
+from store.values import ValueOf
+
+STATUSES = ", ".join(f"'{status}'" for status in JobStatus)
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Project(Table):
+    __tablename__ = "projects"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+
+
+class ApiKey(Table):
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), index=True)
+    secret_hmac: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    expires_at: Mapped[datetime | None] = mapped_column(Moment)
+    revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Artifact(Table):
+    """A project's right to a blob; the same bytes in two projects are two rows."""
+
+    __tablename__ = "artifacts"
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(71), primary_key=True, index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+
+
+class Job(Table):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({STATUSES})", name="status"),
+        CheckConstraint("attempt >= 0 AND attempt <= max_attempts", name="attempt"),
+        CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
+        CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
+        CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="error"),
+        CheckConstraint("(status = 'succeeded') = (verdict IS NOT NULL)", name="verdict"),
+        Index("ix_jobs_list", "project", "id"),
+        Index("ix_jobs_run", "project", "run_id", "run_step"),
+        Index("ix_jobs_fingerprint", "project", "fingerprint"),
+        Index("ix_jobs_claim", "status", "queue", "priority", "id"),
+        Index("ix_jobs_lease", "status", "lease_until"),
+    )
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    status: Mapped[str] = mapped_column(String(16))
+    queue: Mapped[str] = mapped_column(String(32))
+    priority: Mapped[int]
+    fence: Mapped[int] = mapped_column(BigInteger)
+    attempt: Mapped[int]
+    max_attempts: Mapped[int]
+    worker: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    not_before: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    dispatched_at: Mapped[datetime | None] = mapped_column(Moment)
+    started_at: Mapped[datetime | None] = mapped_column(Moment)
+    lease_until: Mapped[datetime | None] = mapped_column(Moment)
+    deadline_at: Mapped[datetime | None] = mapped_column(Moment)
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    verdict: Mapped[str | None] = mapped_column(String(32))
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None] = mapped_column(Text)
+    error_pointer: Mapped[str | None] = mapped_column(Text)
+    progress: Mapped[Progress | None] = mapped_column(ValueOf(Progress))
+    partial: Mapped[Partial | None] = mapped_column(ValueOf(Partial))
+    usage: Mapped[Usage | None] = mapped_column(ValueOf(Usage))
+    run_id: Mapped[str | None] = mapped_column(String(512))
+    run_step: Mapped[int | None] = mapped_column(BigInteger)
+    run_name: Mapped[str | None] = mapped_column(String(512))
+    labels: Mapped[dict[str, str]] = mapped_column(JSON)
+    details: Mapped[dict[str, JsonValue]] = mapped_column("metadata", JSON)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    traceparent: Mapped[str | None] = mapped_column(String(64))
+    retry_of: Mapped[str | None] = mapped_column(String(40))
+    # Up to 10,000 inline numbers, so it is read only where it is needed and stands last in the row.
+    request: Mapped[JobRequest] = mapped_column(ValueOf(JobRequest), deferred=True, deferred_raiseload=True)
+
+
+class JobLabel(Table):
+    """An index of the labels, by the SHA-256 of the pair: long labels do not fit into one on PostgreSQL."""
+
+    __tablename__ = "job_labels"
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class Attempt(Table):
+    """One claim of a job by a worker; a released claim leaves no attempt."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (UniqueConstraint("job_id", "number"),)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    fence: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    number: Mapped[int]
+    worker: Mapped[str] = mapped_column(String(255))
+    started_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    outcome: Mapped[str | None] = mapped_column(String(64))
+    detail: Mapped[str | None] = mapped_column(Text)
+
+
+class Event(Table):
+    """History. `number` counts per job under the lock of its row, so that a reader who resumes misses nothing."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("job_id", "number"),)
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    type: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    data: Mapped[dict[str, JsonValue]] = mapped_column(JSON)
+
+
+class StoredReport(Table):
+    """The answer of a job; the numbers of a run's chart stand beside the JSON."""
+
+    __tablename__ = "reports"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    loss: Mapped[float]
+    gradient_norm: Mapped[float]
+    minimum_ratio: Mapped[float]
+    lambda_min: Mapped[float]
+    lambda_max: Mapped[float]
+    spectrum_blob: Mapped[str] = mapped_column(String(71))
+    landscape_blob: Mapped[str | None] = mapped_column(String(71))
+    report: Mapped[Report] = mapped_column(ValueOf(Report))
+
+
+class EscapeVector(Table):
+    __tablename__ = "escapes"
+    job_id: Mapped[str] = mapped_column(ForeignKey("reports.job_id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    blob: Mapped[str] = mapped_column(String(71))
+
+
+class IdempotencyKey(Table):
+    __tablename__ = "idempotency_keys"
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_digest: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    is_deduplicated: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now(), index=True)
+
+
+class Worker(Table):
+    """Who is there to work, for /readyz and for the choice of a queue."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    queues: Mapped[list[str]] = mapped_column(JSON)
+    device: Mapped[str] = mapped_column(String(64))
+    sandbox: Mapped[str] = mapped_column(String(32))
+    started_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    seen_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
