@@ -105,7 +105,7 @@ def _agrees(objective: Objective, theta: Tensor, generator: torch.Generator) -> 
     truncation = abs(fourth) * step**2 + abs(third) * step
     allowed = 0.05 * truncation + noise
     odd, even = (ahead - behind) / 2, ahead + behind - 2 * here
-    return abs(odd - third * step) <= allowed and abs(even - fourth * step**2) <= allowed
+    return bool(abs(odd - third * step) <= allowed and abs(even - fourth * step**2) <= allowed)
 
 
 class _Quartic:

@@ -1,0 +1,153 @@
+"""What a caller gives for a checkpoint, a loss or data, as the contract's sources and the bytes to upload."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
+
+from pydantic import JsonValue
+
+from saddlescope.client.transport import Body
+from saddlescope.contract.sources import ArtifactSource, InlineSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    Array: TypeAlias = Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+Tensors: TypeAlias = "Mapping[str, Tensor] | Mapping[str, Array] | Mapping[str, JsonValue]"
+Content: TypeAlias = "Tensors | Path | str | bytes"
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes by their hash."""
+
+    artifact: str
+    body: Body
+
+
+Source: TypeAlias = ArtifactSource | InlineSource
+
+
+def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
+    """The source that names the content in a request, and the upload that it needs, if any.
+
+    Args:
+        content: tensors or arrays by name (sent as safetensors), numbers by name (sent in the request), a path, bytes.
+        what: the argument's name, for messages.
+
+    Raises:
+        FileNotFoundError: if the path does not exist.
+        TypeError: if a mapping holds anything else.
+        ValueError: if inline numbers break the contract.
+    """
+    if isinstance(content, str | Path):
+        upload = upload_of_file(Path(content))
+    elif isinstance(content, bytes):
+        upload = upload_of_bytes(content)
+    elif isinstance(content, Mapping):
+        numbers = _inline(content)
+        if numbers is not None:
+            return InlineSource(inline=numbers), None
+        upload = upload_of_bytes(safetensors_bytes(content, what=what))
+    else:
+        raise TypeError(f"{what} is a {type(content).__name__}; expected tensors by name, a path or bytes")
+    return ArtifactSource(artifact=upload.artifact), upload
+
+
+def upload_of_bytes(content: bytes) -> Upload:
+    def chunks() -> Iterator[bytes]:
+        view = memoryview(content)
+        for start in range(0, len(view), CHUNK_BYTES):
+            yield bytes(view[start : start + CHUNK_BYTES])
+
+    return Upload(f"sha256:{hashlib.sha256(content).hexdigest()}", Body(len(content), chunks))
+
+
+def upload_of_file(path: Path) -> Upload:
+    """Raises: FileNotFoundError if the path does not exist."""
+
+    def chunks() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Upload(f"sha256:{digest}", Body(path.stat().st_size, chunks))
+
+
+def safetensors_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
+    """Tensors or arrays as safetensors, copied where they share memory (tied weights) or are not contiguous.
+
+    Raises:
+        TypeError: if an entry is no dense tensor or numeric array.
+    """
+    strangers = [name for name, value in tensors.items() if not (_is_torch(value) or _is_numpy(value))]
+    if strangers:
+        shown = ", ".join(f"{name!r} ({type(tensors[name]).__name__})" for name in strangers[:5])
+        raise TypeError(f"{what} holds entries that are no tensors: {shown}; leave them out")
+    arrays = {name: value for name, value in tensors.items() if _is_numpy(value)}
+    if len(arrays) == len(tensors):
+        return _numpy_bytes(arrays, what=what)
+    return _torch_bytes(tensors, what=what)
+
+
+def _numpy_bytes(arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]], *, what: str) -> bytes:
+    import numpy as np  # noqa: PLC0415  here only if the caller has it
+    from safetensors.numpy import save  # noqa: PLC0415
+
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"{what} holds {name!r} with dtype {array.dtype}; only numbers can be sent")
+    return save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
+
+
+def _torch_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
+    import torch  # noqa: PLC0415  here only if the caller has it
+    from safetensors.torch import save  # noqa: PLC0415
+
+    dense: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, value in tensors.items():
+        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise TypeError(f"{what} holds {name!r}, which is sparse, quantized or without values; send a dense tensor")
+        tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        dense[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
+    return save(dense)
+
+
+def _inline(tensors: Mapping[str, object]) -> dict[str, JsonValue] | None:
+    """The numbers of a mapping that holds plain numbers and lists alone."""
+    numbers: dict[str, JsonValue] = {}
+    for name, value in tensors.items():
+        if not _is_json_number(value):
+            return None
+        numbers[name] = value
+    return numbers
+
+
+def _is_json_number(value: object) -> TypeGuard[JsonValue]:
+    if isinstance(value, list):
+        return all(_is_json_number(entry) for entry in value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_torch(value: object) -> TypeGuard[Tensor]:
+    torch = sys.modules.get("torch")  # a tensor can only be here if its maker is
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_numpy(value: object) -> TypeGuard[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
