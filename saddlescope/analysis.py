@@ -139,8 +139,8 @@ class _Analysis:
         measured = preflight(self.objective, self.operator, generator=self.generator)
         smooth = smoothness(self.objective, self.operator, measured, self._relative_directions(2))
         knowledge = self._spectrum(measured)
-        self._tell(Stage.CRITICALITY, 0.75)
-        critical = self._criticality(measured, knowledge)
+        paths = self._escapes(measured, knowledge)
+        critical = self._criticality(measured, knowledge, paths)
         kernel, obstacle = self._kernel(critical, knowledge)
         evidence = Evidence(
             criticality=critical,
@@ -154,8 +154,8 @@ class _Analysis:
             probe_decrease=self._probe(measured, knowledge),
         )
         decision = decide(evidence)
-        self._tell(Stage.ESCAPE, 0.85)
-        paths = self._escapes(measured, knowledge, kernel)
+        self._tell(Stage.ESCAPE, 0.9)
+        paths = self._best_first(paths, self._arc(measured, kernel))
         descended = descent(self.objective, measured)
         self._tell(Stage.LANDSCAPE, 0.95)
         landscape = self._landscape(measured, knowledge, paths) if self.options.landscape else None
@@ -205,7 +205,8 @@ class _Analysis:
                 measured,
                 zero_tol=options.zero_tol,
                 num_directions=options.num_escape_vectors,
-                on_progress=lambda fraction: self._tell(Stage.DENSE, 0.05 + 0.65 * fraction),
+                generator=self.generator,
+                on_progress=lambda fraction: self._tell(Stage.DENSE, 0.05 + 0.6 * fraction),
             )
         return by_lanczos(
             self.operator,
@@ -216,11 +217,14 @@ class _Analysis:
             num_directions=options.num_escape_vectors,
             generator=self.generator,
             on_progress=lambda fraction, lowest, residual: self._tell(
-                Stage.LANCZOS, 0.05 + 0.65 * fraction, lowest, residual
+                Stage.LANCZOS, 0.05 + 0.6 * fraction, lowest, residual
             ),
         )
 
-    def _criticality(self, measured: Preflight, knowledge: SpectralKnowledge) -> Criticality:
+    def _criticality(
+        self, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...]
+    ) -> Criticality:
+        self._tell(Stage.CRITICALITY, 0.8)
         matvec: Callable[[Tensor], Tensor] = self.operator.matvec
         if knowledge.dense is not None:
             hessian = knowledge.dense.hessian.to(self.objective.dtype)
@@ -231,6 +235,7 @@ class _Analysis:
             measured,
             gradient_tol=self.options.gradient_tol,
             critical_rtol=self.options.critical_rtol,
+            known_decrease=max((path.decrease for path in paths if path.verified), default=0.0),
             generator=self.generator,
         )
 
@@ -248,7 +253,7 @@ class _Analysis:
             return None, (
                 "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
             )
-        self._tell(Stage.DEGENERATE, 0.8)
+        self._tell(Stage.DEGENERATE, 0.85)
         if not is_consistent(self.objective, self.operator.theta.detach(), generator=self.generator):
             return None, (
                 "but an operation of this loss has wrong third or fourth derivatives in autograd (layer_norm is known to): "
@@ -269,17 +274,19 @@ class _Analysis:
             return 0.0
         return probe_decrease(self.objective, measured, self._relative_directions(4))
 
-    def _escapes(
-        self, measured: Preflight, knowledge: SpectralKnowledge, kernel: KernelFinding | None
-    ) -> tuple[EscapePath, ...]:
-        if not self.options.num_escape_vectors:
-            return ()
-        paths = [search(self.objective, direction, measured) for direction in knowledge.lowest]
-        if kernel is not None and kernel.down is not None:
-            arc = arc_escape(self.objective, self.operator, measured, kernel.down)
-            if arc is not None:
-                paths.append(arc)
-        return tuple(paths)
+    def _escapes(self, measured: Preflight, knowledge: SpectralKnowledge) -> tuple[EscapePath, ...]:
+        self._tell(Stage.ESCAPE, 0.7)
+        directions = knowledge.lowest[: self.options.num_escape_vectors]
+        return tuple(search(self.objective, direction, measured) for direction in directions)
+
+    def _arc(self, measured: Preflight, kernel: KernelFinding | None) -> EscapePath | None:
+        if kernel is None or kernel.down is None or not self.options.num_escape_vectors:
+            return None
+        return arc_escape(self.objective, self.operator, measured, kernel.down)
+
+    def _best_first(self, paths: tuple[EscapePath, ...], arc: EscapePath | None) -> tuple[EscapePath, ...]:
+        every = paths if arc is None else (*paths, arc)
+        return tuple(sorted(every, key=lambda path: (not path.verified, path.loss_after)))
 
     def _landscape(
         self, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...]

@@ -72,7 +72,9 @@ def _copy(model: Module) -> Module:
     try:
         return copy.deepcopy(model)
     except RuntimeError as attached:
-        raise ExportError(f"the model cannot be copied: {_quote(attached)}; detach the tensors that it keeps") from attached
+        raise ExportError(
+            f"the model cannot be copied: {_quote(attached)}; detach the tensors that it keeps"
+        ) from attached
 
 
 def _copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -266,6 +268,8 @@ def _quiet() -> Iterator[None]:
     """Without the warnings that torch.export gives about torch's own code, which are errors in some test suites."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=r"The tensor attributes? .* assigned during export", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message=r"The tensor attributes? .* assigned during export", category=UserWarning
+        )
         warnings.filterwarnings("ignore", module=r"torch(\.|$)")
         yield

@@ -55,9 +55,14 @@ def assess(
     *,
     gradient_tol: float | None,
     critical_rtol: float,
+    known_decrease: float,
     generator: torch.Generator,
 ) -> Criticality:
-    """Decide whether θ is critical. Costs up to 30 products, and 9 evaluations where no lower bound of L is known."""
+    """Decide whether θ is critical. Costs up to 30 products, and 9 evaluations where no lower bound of L is known.
+
+    The reference is what could be gained at all: L less its lower bound, else the median change of L along random
+    directions, or `known_decrease`, which an escape was measured to gain, if that is larger.
+    """
     gradient, scales = measured.gradient, objective.relative_scales()
     norm = gradient.double().norm().item()
     decrease, flat_share = saddle_free_decrease(
@@ -67,7 +72,7 @@ def assess(
     if bound is not None:
         reference = max(measured.loss - bound, 0.0)
     else:
-        reference = random_decrease(objective, measured.loss, generator=generator)
+        reference = max(random_decrease(objective, measured.loss, generator=generator), known_decrease)
     if gradient_tol is not None:
         is_critical = norm <= gradient_tol
         rule = f"‖g‖ = {norm:.3g} {'≤' if is_critical else '>'} gradient_tol = {gradient_tol:.3g}"

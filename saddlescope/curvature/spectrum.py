@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,7 @@ def by_eigendecomposition(
     *,
     zero_tol: float | None,
     num_directions: int,
+    generator: torch.Generator,
     on_progress: Callable[[float], None],
 ) -> SpectralKnowledge:
     """All eigenpairs, for n products and O(n³) flops."""
@@ -74,7 +75,8 @@ def by_eigendecomposition(
     tau = tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=_reach(operator))
     negative, positive = int((values < -tau).sum()), int((values > tau).sum())
     first, last = values[0].item(), values[-1].item()
-    directions = tuple(_dense_direction(operator, dense, index) for index in range(min(num_directions, negative)))
+    lowest = _generic_eigenvectors(dense, min(num_directions, negative), error, generator=generator)
+    directions = tuple(_dense_direction(operator, dense, vector) for vector in lowest.T)
     return SpectralKnowledge(
         dense=dense,
         cycle=None,
@@ -88,7 +90,7 @@ def by_eigendecomposition(
         positive=Share(positive / n, positive / n, positive / n),
         inertia=(negative, n - negative - positive, positive),
         lowest=directions,
-        highest=_dense_direction(operator, dense, n - 1),
+        highest=_dense_direction(operator, dense, dense.eigenvectors[:, -1]),
         is_budget_spent=False,
     )
 
@@ -97,10 +99,26 @@ def _reach(operator: HessianOperator) -> float:
     return float(operator.objective.relative_scales().double().norm().item())
 
 
-def _dense_direction(operator: HessianOperator, dense: DenseSpectrum, index: int) -> Direction:
-    vector = dense.eigenvectors[:, index]
-    curvature = dense.eigenvalues[index].item()
-    residual = (dense.hessian @ vector - curvature * vector).norm().item()
+def _generic_eigenvectors(dense: DenseSpectrum, count: int, error: float, *, generator: torch.Generator) -> Tensor:
+    """Orthonormal eigenvectors (n, count) of the lowest eigenvalues, mixed at random within a repeated eigenvalue.
+
+    A repeated eigenvalue comes from a symmetry such as equal hidden units; the solver's basis of its eigenspace tends to
+    move one unit each, and a trainer that follows it keeps the others equal. A random member breaks the symmetry.
+    """
+    values, chosen, start = dense.eigenvalues, [], 0
+    while start < count:
+        stop = int((values <= values[start] + 2 * error).sum())
+        wanted = min(stop, count) - start
+        mixture = torch.randn(stop - start, wanted, generator=generator, dtype=torch.float64).to(values.device)
+        chosen.append(dense.eigenvectors[:, start:stop] @ torch.linalg.qr(mixture).Q)
+        start = stop
+    return torch.cat(chosen, dim=1) if chosen else dense.eigenvectors[:, :0]
+
+
+def _dense_direction(operator: HessianOperator, dense: DenseSpectrum, vector: Tensor) -> Direction:
+    product = dense.hessian @ vector
+    curvature = torch.dot(vector, product).item()
+    residual = (product - curvature * vector).norm().item()
     return Direction(vector.to(operator.objective.dtype), curvature, residual)
 
 
@@ -158,6 +176,10 @@ def by_lanczos(
     )
     highest = _measured_direction(operator, cycle.vector(ritz.coefficients[:, -1]))
     below, above = mass_below(cycle, -tau), mass_below(cycle, tau)
+    negative = share_interval(below, size=n, failure_probability=failure_probability)
+    positive = share_interval((1 - above[1], 1 - above[0]), size=n, failure_probability=failure_probability)
+    # A Ritz value within its residual norm of zero may stand for a zero eigenvalue: its weight estimates neither side.
+    weights, width = ritz.weights, ritz.residual_norms.clamp(min=tau)
     return SpectralKnowledge(
         dense=None,
         cycle=cycle,
@@ -168,13 +190,17 @@ def by_lanczos(
         # A Rayleigh quotient of a measured unit vector bounds λ_min from above, whatever Lanczos did.
         lambda_min=Bounds(ritz.values[0].item(), low, lowest[0].curvature + error, failure_probability),
         lambda_max=Bounds(ritz.values[-1].item(), highest.curvature - error, high, failure_probability),
-        negative=share_interval(below, size=n, failure_probability=failure_probability),
-        positive=share_interval((1 - above[1], 1 - above[0]), size=n, failure_probability=failure_probability),
+        negative=replace(negative, estimate=_clipped(weights[ritz.values < -width].sum().item(), negative)),
+        positive=replace(positive, estimate=_clipped(weights[ritz.values > width].sum().item(), positive)),
         inertia=None,
         lowest=lowest if num_negative else (),
         highest=highest,
         is_budget_spent=not (settled or cycle.is_exhausted),
     )
+
+
+def _clipped(estimate: float, share: Share) -> float:
+    return min(max(estimate, share.low), share.high)
 
 
 def _measured_direction(operator: HessianOperator, vector: Tensor) -> Direction:
