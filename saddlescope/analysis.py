@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 import saddlescope
+from saddlescope.charting import make_landscape, make_spectrum
 from saddlescope.contract.jobs import Options
-from saddlescope.contract.reports import Landscape, ReportWarning
-from saddlescope.contract.vocabulary import Caution, Method, Precision, Reduction, Stage
+from saddlescope.contract.vocabulary import Method, Precision, Reduction, Stage
 from saddlescope.curvature.criticality import Criticality, assess
 from saddlescope.curvature.degenerate import KernelFinding, examine_kernel, is_consistent
-from saddlescope.curvature.escape import EscapePath, descent, relative_step, search
+from saddlescope.curvature.escape import EscapePath, descent, search
 from saddlescope.curvature.lanczos import sphere_vector
-from saddlescope.curvature.landscape import plane
 from saddlescope.curvature.noise import Preflight, preflight, smoothness
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
@@ -26,7 +25,7 @@ from saddlescope.curvature.planner import Plan, plan
 from saddlescope.curvature.probes import arc_escape, probe_decrease
 from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
 from saddlescope.curvature.verdict import Evidence, decide
-from saddlescope.reporting import Findings, make_report, make_spectrum
+from saddlescope.reporting import Findings, cautions, make_report
 from saddlescope.results import AnalysisReport
 
 
@@ -132,7 +131,6 @@ class _Analysis:
         self.objective = Objective(problem, dtype=dtype, device=device, batch_size=options.batch_size)
         self.operator = HessianOperator(self.objective, self.objective.theta)
         self.generator = torch.Generator().manual_seed(options.seed)
-        self.warnings: list[ReportWarning] = []
 
     def run(self) -> AnalysisReport:
         self._tell(Stage.PREFLIGHT, 0.0)
@@ -158,8 +156,9 @@ class _Analysis:
         paths = self._best_first(paths, self._arc(measured, kernel))
         descended = descent(self.objective, measured)
         self._tell(Stage.LANDSCAPE, 0.95)
-        landscape = self._landscape(measured, knowledge, paths) if self.options.landscape else None
-        self._warn(measured, knowledge, paths, is_smooth=smooth.is_smooth)
+        landscape = None
+        if self.options.landscape:
+            landscape = make_landscape(self.objective, self.operator, measured, knowledge, paths)
         findings = Findings(
             objective=self.objective,
             plan=self.plan,
@@ -172,10 +171,10 @@ class _Analysis:
             descent_decrease=descended,
             num_matvecs=self.operator.num_matvecs,
             seconds=time.perf_counter() - self.began,
-            warnings=tuple(self.warnings),
+            warnings=cautions(measured, knowledge, evidence, paths, self.options),
             version=saddlescope.__version__,
         )
-        spectrum = make_spectrum(findings)
+        spectrum = make_spectrum(knowledge, size=self.objective.num_parameters, with_density=self.options.density)
         return AnalysisReport(
             make_report(findings),
             lambda: spectrum,
@@ -287,62 +286,6 @@ class _Analysis:
     def _best_first(self, paths: tuple[EscapePath, ...], arc: EscapePath | None) -> tuple[EscapePath, ...]:
         every = paths if arc is None else (*paths, arc)
         return tuple(sorted(every, key=lambda path: (not path.verified, path.loss_after)))
-
-    def _landscape(
-        self, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...]
-    ) -> Landscape | None:
-        if self.objective.num_parameters < 2:
-            return None
-        labels = ("lowest curvature", "highest curvature")
-        if self.objective.num_parameters == 2:
-            names = list(self.objective.tensors(self.objective.theta))
-            labels = (names[0], names[1]) if len(names) == 2 else (f"{names[0]}[0]", f"{names[0]}[1]")
-            x_axis, y_axis = torch.eye(2, dtype=self.objective.dtype, device=self.objective.device)
-        else:
-            y_axis = knowledge.highest.vector / knowledge.highest.vector.norm()
-            x_axis = paths[0].vector if paths else self._lowest_direction(knowledge)
-            x_axis = x_axis - torch.dot(x_axis, y_axis) * y_axis
-            x_axis = x_axis / x_axis.norm()
-        reach = max([path.step for path in paths if path.verified], default=0.0)
-        reach = min(reach, 10 * relative_step(self.objective, x_axis))
-        grid = plane(self.objective, self.operator, measured, (x_axis, y_axis), reach=reach)
-        return Landscape(
-            x_label=labels[0], y_label=labels[1], x=grid.x, y=grid.y, loss=grid.loss, quadratic=grid.quadratic
-        )
-
-    def _lowest_direction(self, knowledge: SpectralKnowledge) -> Tensor:
-        if knowledge.dense is not None:
-            return knowledge.dense.eigenvectors[:, 0].to(self.objective.dtype)
-        assert knowledge.cycle is not None  # noqa: S101 - one of the two methods ran
-        return knowledge.cycle.vector(knowledge.cycle.ritz().coefficients[:, 0])
-
-    def _warn(
-        self, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...], *, is_smooth: bool
-    ) -> None:
-        def warn(code: Caution, detail: str) -> None:
-            self.warnings.append(ReportWarning(code=code, detail=detail))
-
-        if not is_smooth:
-            warn(Caution.NON_SMOOTH, "L has a kink at θ (ReLU, max, abs): second derivatives do not describe it there")
-        if measured.unused:
-            names = ", ".join(measured.unused[:5]) + ("…" if len(measured.unused) > 5 else "")
-            warn(
-                Caution.UNUSED_PARAMETERS, f"L does not depend on {names}; each of their entries adds a zero eigenvalue"
-            )
-        if any(path.is_lost_to_rounding for path in paths):
-            warn(
-                Caution.ROUNDED_ESCAPE,
-                "an escape's step is lost when rounded to the checkpoint's dtype; it is not verified",
-            )
-        if knowledge.inertia is None and knowledge.positive.high - knowledge.positive.low > 0.2:
-            warn(
-                Caution.WIDE_INTERVAL, "the minimum ratio is known only within a wide interval; more matvecs narrow it"
-            )
-        if knowledge.is_budget_spent:
-            warn(Caution.BUDGET_EXHAUSTED, "the budget of matvecs ended before the extreme eigenvalues had converged")
-        for name in ("critical_point_search", "data_is_sample"):
-            if getattr(self.options, name):
-                warn(Caution.OPTION_NOT_AVAILABLE, f"option {name!r} is not available yet and had no effect")
 
 
 def _vector_of(objective: Objective, path: EscapePath) -> Callable[[], dict[str, Tensor]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,6 @@ from saddlescope.contract.reports import (
     Advice,
     Criticality,
     Curve,
-    Density,
     Escape,
     Evidence,
     ExtremeEigenvalue,
@@ -22,19 +20,16 @@ from saddlescope.contract.reports import (
     Numerics,
     Report,
     ReportWarning,
-    RitzPair,
-    Spectrum,
 )
-from saddlescope.contract.vocabulary import Action, Verdict
+from saddlescope.contract.vocabulary import Action, Caution, Verdict
 from saddlescope.curvature import verdict as rules
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.planner import Plan
-from saddlescope.curvature.quadrature import mass_below, smoothed_density
 from saddlescope.curvature.spectrum import SpectralKnowledge
 
-DENSITY_POINTS = 101
+WIDE = 0.2
 NAMES = {
     Verdict.LOCAL_MINIMUM: "Local minimum",
     Verdict.FLAT_MINIMUM: "Flat minimum",
@@ -226,42 +221,47 @@ def _advice(findings: Findings) -> Advice:
     return Advice(action=Action.INSPECT, because=findings.decision.statement)
 
 
-def make_spectrum(findings: Findings) -> Spectrum:
-    """All eigenvalues where they are known, else Ritz pairs and the quadrature of the start vector's spectral measure."""
-    knowledge = findings.knowledge
-    if knowledge.dense is not None:
-        return Spectrum(
-            exact=True,
-            num_parameters=findings.objective.num_parameters,
-            zero_tol=knowledge.zero_tol,
-            spectral_scale=knowledge.scale,
-            eigenvalues=tuple(knowledge.dense.eigenvalues.tolist()),
+def cautions(
+    measured: Preflight,
+    knowledge: SpectralKnowledge,
+    evidence: rules.Evidence,
+    paths: tuple[EscapePath, ...],
+    options: Options,
+) -> tuple[ReportWarning, ...]:
+    """What a reader should know before relying on the report."""
+    found: list[tuple[Caution, str]] = []
+    if not evidence.smoothness.is_smooth:
+        found.append(
+            (Caution.NON_SMOOTH, "L has a kink at θ (ReLU, max, abs): second derivatives do not describe it there")
         )
-    assert knowledge.cycle is not None  # noqa: S101 - one of the two methods ran
-    ritz = knowledge.cycle.ritz()
-    density = None
-    if findings.options.density:
-        low, high = ritz.values[0].item(), ritz.values[-1].item()
-        margin = 0.05 * max(high - low, math.ulp(high))
-        grid = torch.linspace(low - margin, high + margin, DENSITY_POINTS, dtype=torch.float64)
-        bounds = [mass_below(knowledge.cycle, point) for point in grid.tolist()]
-        density = Density(
-            grid=tuple(grid.tolist()),
-            density=tuple(smoothed_density(knowledge.cycle, grid).tolist()),
-            cumulative_low=tuple(low for low, _ in bounds),
-            cumulative_high=tuple(high for _, high in bounds),
+    if measured.unused:
+        names = ", ".join(measured.unused[:5]) + ("…" if len(measured.unused) > 5 else "")
+        found.append(
+            (Caution.UNUSED_PARAMETERS, f"L does not depend on {names}; each of their entries adds a zero eigenvalue")
         )
-    return Spectrum(
-        exact=False,
-        num_parameters=findings.objective.num_parameters,
-        zero_tol=knowledge.zero_tol,
-        spectral_scale=knowledge.scale,
-        eigenvalues=None,
-        ritz=tuple(
-            RitzPair(value=value, residual_norm=residual, weight=weight)
-            for value, residual, weight in zip(
-                ritz.values.tolist(), ritz.residual_norms.tolist(), ritz.weights.tolist(), strict=True
+    if any(path.is_lost_to_rounding for path in paths):
+        found.append(
+            (
+                Caution.ROUNDED_ESCAPE,
+                "an escape's step is lost when rounded to the checkpoint's dtype; it is not verified",
             )
-        ),
-        density=density,
-    )
+        )
+    if knowledge.inertia is None and knowledge.positive.high - knowledge.positive.low > WIDE:
+        found.append(
+            (Caution.WIDE_INTERVAL, "the minimum ratio is known only within a wide interval; more matvecs narrow it")
+        )
+    if knowledge.is_budget_spent:
+        found.append(
+            (
+                Caution.BUDGET_EXHAUSTED,
+                "the budget of matvecs ended before the extreme eigenvalues and bounds had settled",
+            )
+        )
+    unavailable = {
+        "critical_point_search": options.critical_point_search,
+        "data_is_sample": options.data_is_sample,
+    }
+    for name, is_asked in unavailable.items():
+        if is_asked:
+            found.append((Caution.OPTION_NOT_AVAILABLE, f"option {name!r} is not available yet and had no effect"))
+    return tuple(ReportWarning(code=code, detail=detail) for code, detail in found)

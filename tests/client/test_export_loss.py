@@ -45,7 +45,14 @@ def test_the_archive_holds_no_sample_data_no_source_lines_and_no_paths() -> None
     example = {"x": torch.full((4, 3), 1234.5), "y": torch.zeros(4, 2)}
     archive = export_loss(with_everything(), mse, example)
     assert example["x"].numpy().tobytes()[:12] not in archive
-    for trace in (b".py", b"test_export", b"functional.mse_loss", b"stack_trace", b"size()[0]", str(sys.prefix).encode()):
+    for trace in (
+        b".py",
+        b"test_export",
+        b"functional.mse_loss",
+        b"stack_trace",
+        b"size()[0]",
+        str(sys.prefix).encode(),
+    ):
         assert trace not in archive
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         assert all(member.compress_type == zipfile.ZIP_STORED for member in opened.infolist())
@@ -191,7 +198,13 @@ def test_a_loss_that_is_none_is_refused(case: str) -> None:
 
 @pytest.mark.parametrize(
     "batch",
-    [{}, {"x": torch.ones(())}, {"x": torch.ones(3, 3), "y": torch.ones(4, 2)}, {"a b": torch.ones(2)}, {"x": torch.ones(0, 3)}],
+    [
+        {},
+        {"x": torch.ones(())},
+        {"x": torch.ones(3, 3), "y": torch.ones(4, 2)},
+        {"a b": torch.ones(2)},
+        {"x": torch.ones(0, 3)},
+    ],
 )
 def test_a_batch_without_common_rows_is_refused(batch: Batch) -> None:
     with pytest.raises(ExportError):

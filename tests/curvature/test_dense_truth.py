@@ -184,3 +184,13 @@ def test_wrong_higher_derivatives_of_an_operation_never_decide() -> None:
     }
     assert verdicts["built in"] in {"undecided", verdicts["written out"]}
     assert verdicts["written out"] != "saddle"  # L = 0 is the lowest it can be
+
+
+def test_an_operation_that_fails_in_batches_is_multiplied_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(), nn.Linear(16, 2)).double()
+    data = {"x": torch.randn(6, 1, 4, 4, dtype=torch.float64), "y": torch.randint(0, 2, (6,))}
+    params = dict(model.named_parameters())
+    report = saddlescope.analyze(cross_entropy(model), params, data, landscape=False)
+    expected = torch.linalg.eigvalsh(truth(cross_entropy(model), params, data))
+    assert report.spectrum.eigenvalues == pytest.approx(expected.tolist(), abs=1e-12)

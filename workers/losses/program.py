@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from saddlescope.contract.losses import ProgramLoss
-from saddlescope.contract.vocabulary import FailureCode
+from saddlescope.contract.vocabulary import FailureCode, Reduction
 from saddlescope.curvature.objective import BatchLoss, Problem
 from workers.faults import JobFault, quoted
 from workers.losses import BuiltProblem, ignored_tensors
 from workers.programs.archive import Archive, read_archive
 from workers.programs.binding import Working, stored_dtype
+from workers.programs.bounds import lower_bound
 from workers.programs.compilation import compile_program
 from workers.programs.interpreter import Executable
 from workers.programs.metering import META, Budget, dry_run
@@ -41,13 +42,17 @@ def program_problem(
             checkpoint, `data_invalid` for the data, `resource_limit` if one evaluation would cost more than the budget.
     """
     opened = read_archive(archive)
+    graph = opened.program.graph_module.graph
     signature = read_signature(opened.program)
     known = {*signature.parameters.values(), *signature.buffers.values()}
     params, signature = _parameters(signature, opened, checkpoint)
     rows = _rows(signature, data)
-    rehearsal = compile_program(opened.program.graph_module.graph.nodes, signature, Working(torch.float64, META))
+    rehearsal = compile_program(graph.nodes, signature, Working(torch.float64, META))
     constants = _constants(signature, opened, checkpoint, {name for _, name in rehearsal.inputs})
     dry_run(rehearsal, {**constants, **params}, rows, budget or Budget())
+    low = lower_bound(graph.nodes, signature, graph.tensor_values, {**constants, **rows})
+    if loss.reduction is Reduction.SUM and low is not None:
+        low = 0.0 if low >= 0 else None  # the number of batches scales the bound of one
     problem = Problem(
         loss=_batch_loss(opened.program, signature, next(iter(params))),
         params=params,
@@ -55,6 +60,7 @@ def program_problem(
         data=rows,
         reduction=loss.reduction,
         weight_decay=loss.weight_decay,
+        lower_bound=low,
     )
     return BuiltProblem(problem, ignored_tensors([name for name in checkpoint if name not in known]))
 
@@ -157,7 +163,7 @@ def _mismatch(wrong: list[str]) -> JobFault:
 
 
 def _rows(signature: Signature, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The data in the program's order, integers in the program's width; floating data keep their dtype."""
+    """The data in the program's order and kinds of numbers; floating data keep their precision."""
     missing = [name for name in signature.data if name not in data]
     unknown = [name for name in data if name not in signature.data]
     if missing or unknown:
@@ -181,9 +187,16 @@ def _fitted(name: str, tensor: Tensor, meta: TensorMeta) -> Tensor:
         shown = ", ".join("any" if size is None else str(size) for size in wanted)
         raise _bad_data(f"{quoted(name)} is {list(tensor.shape)}; the program takes [{shown}]")
     dtype = stored_dtype(meta.dtype)
-    if dtype is None or tensor.is_complex() or tensor.is_floating_point() != dtype.is_floating_point:
+    is_number = not tensor.is_complex() and tensor.dtype != torch.bool
+    if dtype is not None and dtype.is_floating_point and is_number:
+        return tensor if tensor.is_floating_point() else tensor.double()
+    if (
+        dtype is None
+        or not torch.can_cast(tensor.dtype, dtype)
+        or (dtype == torch.bool) != (tensor.dtype == torch.bool)
+    ):
         raise _bad_data(f"{quoted(name)} is {tensor.dtype}; the program takes {dtype or 'an unknown dtype'}")
-    return tensor if dtype.is_floating_point else tensor.to(dtype)
+    return tensor.to(dtype)
 
 
 def _bad_data(detail: str) -> JobFault:

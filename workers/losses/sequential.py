@@ -35,6 +35,7 @@ from saddlescope.contract.layers import (
     Softplus,
     Tanh,
 )
+from workers.programs.formulas import group_norm
 
 
 def evaluate(layers: Layers, tensors: Mapping[str, Tensor], x: Tensor, prefix: str = "") -> Tensor:
@@ -94,7 +95,7 @@ def _normalize(
             y = y if weight is None else y * weight
             return y if bias is None else y + bias
         case GroupNorm():
-            return functional.group_norm(x, layer.num_groups, weight, bias, layer.eps)
+            return group_norm(x, layer.num_groups, weight, bias, layer.eps)
         case _:
             # In eval mode batch norm is an affine map of each channel; written so, it is smooth to every order.
             mean, variance = tensors[name + "running_mean"], tensors[name + "running_var"]

@@ -1,0 +1,130 @@
+"""How long a two-parameter job takes from POST to report on a warm service, beside the bare cost of a request.
+
+Starts the whole service on a folder of its own. Fails above `MEDIAN_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+MEDIAN_SECONDS = 0.3
+NUM_WARM_UP = 3
+NUM_JOBS = 40
+REPOSITORY = Path(__file__).resolve().parent.parent
+REQUEST = {
+    "checkpoint": {"inline": {"w1": 0.0, "w2": 0.0}},
+    "loss": {"kind": "expression", "expression": "(1 - w1*w2)**2"},
+    "force": True,
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One job, in seconds."""
+
+    total: float
+    queued: float
+    runner: float
+    stored: float
+    """From claim to commit without the runner: claiming, checking, writing."""
+
+    @property
+    def answered(self) -> float:
+        """From before the row to after the commit: request, message, waiting service, response."""
+        return self.total - self.queued - self.runner - self.stored
+
+
+def run() -> bool:
+    """Measure and print; True if the median keeps its promise."""
+    with tempfile.TemporaryDirectory() as data, _service(Path(data)) as url:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        for _ in range(NUM_WARM_UP):
+            _time_job(connection)
+        timings = [_time_job(connection) for _ in range(NUM_JOBS)]
+        requests = [_time_request(connection) for _ in range(NUM_JOBS)]
+        connection.close()
+    print(f"{'seconds':<28}{'median':>8}{'p90':>8}{'p99':>8}")
+    _print("POST to report", [timing.total for timing in timings])
+    _print("  waiting in the queue", [timing.queued for timing in timings])
+    _print("  runner", [timing.runner for timing in timings])
+    _print("  claim, check and store", [timing.stored for timing in timings])
+    _print("  request and response", [timing.answered for timing in timings])
+    _print("GET /healthz (reference)", requests)
+    median = statistics.median(timing.total for timing in timings)
+    verdict = "ok" if median <= MEDIAN_SECONDS else "TOO SLOW"
+    print(f"{median / statistics.median(requests):.0f} bare requests; {median:.3f} s of {MEDIAN_SECONDS} s: {verdict}")
+    return median <= MEDIAN_SECONDS
+
+
+def _time_job(connection: http.client.HTTPConnection) -> Timing:
+    headers = {"Content-Type": "application/json", "Prefer": "wait=10"}
+    started = time.perf_counter()
+    connection.request("POST", "/v1/jobs", body=json.dumps(REQUEST), headers=headers)
+    job = json.loads(connection.getresponse().read())
+    connection.request("GET", f"/v1/jobs/{job['id']}/report")
+    report = json.loads(connection.getresponse().read())
+    total = time.perf_counter() - started
+    if report.get("verdict") != "saddle":
+        raise RuntimeError(f"the toy is a saddle, but the service said {report}")
+    created, begun, finished = (
+        datetime.fromisoformat(job[f"{moment}_at"]) for moment in ("created", "started", "finished")
+    )
+    runner = job["usage"]["seconds"]
+    return Timing(
+        total=total,
+        queued=(begun - created).total_seconds(),
+        runner=runner,
+        stored=(finished - begun).total_seconds() - runner,
+    )
+
+
+def _time_request(connection: http.client.HTTPConnection) -> float:
+    started = time.perf_counter()
+    connection.request("GET", "/healthz")
+    connection.getresponse().read()
+    return time.perf_counter() - started
+
+
+def _print(name: str, seconds: Sequence[float]) -> None:
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    print(f"{name:<28}{cuts[49]:>8.3f}{cuts[89]:>8.3f}{cuts[98]:>8.3f}")
+
+
+@contextmanager
+def _service(data: Path) -> Iterator[str]:
+    with (data / "stderr.log").open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "--port", "0", "--data", str(data)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        if "ready at" not in ready:
+            raise RuntimeError(f"the service did not start: {(data / 'stderr.log').read_text()[-2000:]}")
+        yield ready.split()[-1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if run() else 1)

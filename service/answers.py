@@ -1,0 +1,112 @@
+"""Answers that every route shares: problems, and the headers that never lack."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+
+from saddlescope.contract.problems import FieldProblem
+from service import problems
+from service.problems import ServiceProblem
+from service.strict_json import pointer_token
+
+# The strictest policy is the default; SVG answers relax it for their own style element.
+STANDARD_HEADERS: Mapping[str, str] = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
+
+
+def accepted_request_id(header: str | None) -> str | None:
+    """The caller's X-Request-Id if it is fit for a header and a log line."""
+    return header if header is not None and _REQUEST_ID.fullmatch(header) else None
+
+
+def request_id(request: Request) -> str | None:
+    found: str | None = request.scope.get("saddlescope.request_id")
+    return found
+
+
+def problem_response(request: Request, problem: ServiceProblem) -> Response:
+    identity = request_id(request)
+    body = problem.describe(instance=request.url.path, request_id=identity)
+    headers = {**STANDARD_HEADERS, **problem.headers}
+    if identity is not None:
+        headers["x-request-id"] = identity
+    return Response(body.model_dump_json(), status_code=problem.status, media_type=problems.MEDIA_TYPE, headers=headers)
+
+
+def tell_problems(app: FastAPI) -> None:
+    """Answer every error as `application/problem+json`."""
+    app.add_exception_handler(ServiceProblem, _service_problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(RequestValidationError, _parameter_problem)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(Exception, _internal_problem)
+
+
+async def _service_problem(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, ServiceProblem)  # noqa: S101 - narrows what Starlette types as Exception
+    return problem_response(request, problem)
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    match error.status_code:
+        case 404:
+            problem: ServiceProblem = problems.NotFound("There is nothing at this address.")
+        case 405:
+            problem = problems.MethodNotAllowed(
+                f"{request.method} is not taken here.", headers={"allow": ", ".join(_methods_here(request))}
+            )
+        case 413:
+            problem = problems.RequestTooLarge("The body is over its limit.")
+        case 415:
+            problem = problems.UnsupportedMediaType("This media type is not taken here.")
+        case _:
+            problem = problems.BadRequest("The HTTP request is broken.", headers=error.headers)
+    return problem_response(request, problem)
+
+
+def _methods_here(request: Request) -> list[str]:
+    """All that the address takes; Starlette names those of the first route alone."""
+    app: FastAPI = request.app
+    methods: set[str] = set()
+    for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in app.routes):
+            methods.add(method)
+    return sorted(methods)
+
+
+async def _parameter_problem(request: Request, error: Exception) -> Response:
+    """Query, header and path parameters; bodies are parsed in `requests`."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    places = [
+        FieldProblem(
+            pointer="".join(f"/{pointer_token(key)}" for key in place["loc"]), detail=place["msg"], code=place["type"]
+        )
+        for place in error.errors()
+    ]
+    return problem_response(request, problems.RequestInvalid("A parameter is wrong.", errors=places))
+
+
+async def _disconnected(request: Request, _: Exception) -> Response:
+    # Nobody reads this; it keeps a broken upload out of the error log.
+    return problem_response(request, problems.BadRequest("The connection closed before the body was complete."))
+
+
+async def _internal_problem(request: Request, _: Exception) -> Response:
+    return problem_response(request, problems.InternalError("The service made a mistake; it is in the log."))

@@ -1,0 +1,62 @@
+"""The application: every route, and what is around all of them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.staticfiles import StaticFiles
+
+import saddlescope
+from saddlescope.contract.jobs import JobRequest
+from saddlescope.contract.problems import Problem
+from service import artifacts, events, exports, health, jobs, listing, pages, reference, results, runs
+from service.answers import tell_problems
+from service.exchange import Exchange
+from service.parts import Parts
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The service over opened parts."""
+    app = FastAPI(
+        title="Saddlescope",
+        version=saddlescope.__version__,
+        description="Is training stuck at a minimum or a saddle, and what is the way out?",
+        # The stock documentation pages load scripts from other hosts; ours is in `reference`.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        redirect_slashes=False,
+        # Problems are `application/problem+json` everywhere; FastAPI would document its own shape of a 422.
+        responses={
+            "4XX": {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+        },
+    )
+    app.state.parts = parts
+    app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)
+    tell_problems(app)
+    # Exports before jobs: `/v1/jobs.csv` is no job.
+    for part in (artifacts, exports, listing, jobs, events, results, runs, health, reference, pages):
+        app.include_router(part.router)
+    app.mount("/static", StaticFiles(directory=str(files("service").joinpath("static"))), name="static")
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, object]:
+    """FastAPI's document with the bodies that we parse ourselves, and without its own 422."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for model in (JobRequest, Problem):
+            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= described.pop("$defs", {})
+            schemas[model.__name__] = described
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,192 @@
+"""Every way in which a request can go wrong, and how it is told (RFC 9457).
+
+ServiceProblem
+├── BadRequest             400  the HTTP request itself is broken
+├── Unauthorized           401  no key, or not a valid one
+├── Forbidden              403  the key lacks the scope
+├── NotFound               404  no such object in this project
+├── MethodNotAllowed       405
+├── RequestTimeout         408  the body came too slowly
+├── JobNotFinished         409  results are asked of a job that has none
+├── JobNotRetryable        409  a job that has not ended cannot be retried
+├── RequestTooLarge        413  the JSON body is over its limit
+├── ArtifactTooLarge       413  the uploaded bytes are over their limit
+├── UnsupportedMediaType   415
+├── RangeNotSatisfiable    416
+├── RequestInvalid         422  the request is understood, and wrong; `errors` says where
+├── DigestMismatch         422  the bytes are not those that the address names
+├── IdempotencyKeyReused   422  the key was sent before with another body
+├── InternalError          500
+└── StorageFull            507
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from saddlescope.contract.problems import FieldProblem, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ServiceProblem(Exception):
+    """A caller's mistake or a fault of ours, with its status and code."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Problem"
+    retryable: ClassVar[bool] = False
+    code: str = "problem"
+
+    def __init__(
+        self, detail: str, *, errors: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+    def describe(self, *, instance: str, request_id: str | None) -> Problem:
+        return Problem(
+            type=f"/problems/{self.code}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            instance=instance,
+            code=self.code,
+            request_id=request_id,
+            retryable=self.retryable,
+            errors=self.errors,
+        )
+
+
+class BadRequest(ServiceProblem):
+    """The HTTP request is broken: a header or the framing of its body cannot be understood."""
+
+    status, code, title = 400, "bad_request", "The request cannot be understood"
+
+
+class Unauthorized(ServiceProblem):
+    """The request has no API key, or one that is unknown, expired or revoked. Send `Authorization: Bearer <key>`."""
+
+    status, code, title = 401, "unauthorized", "A valid API key is needed"
+
+
+class Forbidden(ServiceProblem):
+    """The API key is valid and lacks the scope that this call needs."""
+
+    status, code, title = 403, "forbidden", "The key lacks the scope"
+
+
+class NotFound(ServiceProblem):
+    """Your project has no such object. Objects of other projects are answered in the same way."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(ServiceProblem):
+    """The address exists and does not take this method; the `Allow` header lists those it takes."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class RequestTimeout(ServiceProblem):
+    """The body came more slowly than the service waits for. Send it again over a better connection."""
+
+    status, code, title, retryable = 408, "request_timeout", "The body came too slowly", True
+
+
+class JobNotFinished(ServiceProblem):
+    """The job has no results: it still runs, or it failed or was cancelled. `GET` the job to see which."""
+
+    status, code, title = 409, "job_not_finished", "The job has no results"
+
+
+class JobNotRetryable(ServiceProblem):
+    """Only a job that failed, was cancelled or succeeded can be retried. Cancel it first."""
+
+    status, code, title = 409, "job_not_retryable", "The job has not ended"
+
+
+class RequestTooLarge(ServiceProblem):
+    """The JSON body is over its limit. Upload large tensors as artifacts and name them by their hash."""
+
+    status, code, title = 413, "request_too_large", "The request is too large"
+
+
+class ArtifactTooLarge(ServiceProblem):
+    """The uploaded bytes are over the limit that this service was started with."""
+
+    status, code, title = 413, "artifact_too_large", "The artifact is too large"
+
+
+class UnsupportedMediaType(ServiceProblem):
+    """The body's media type or content encoding is not taken here. Send it as it is, without compression."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class RangeNotSatisfiable(ServiceProblem):
+    """The `Range` header asks for bytes that the artifact does not have."""
+
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
+
+
+class RequestInvalid(ServiceProblem):
+    """The request is understood and wrong. `errors` lists each place by its JSON Pointer, and what to mend."""
+
+    status, code, title = 422, "request_invalid", "The request is invalid"
+
+    def __init__(
+        self, detail: str, *, errors: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail, errors=errors, headers=headers)
+        codes = {error.code for error in errors}
+        if len(codes) == 1 and (code := codes.pop()) in SPECIFIC_CODES:
+            self.code = code
+
+
+class DigestMismatch(ServiceProblem):
+    """The bytes that arrived have another SHA-256 than the address names; nothing was kept. Send them again."""
+
+    status, code, title, retryable = 422, "digest_mismatch", "The bytes do not match their digest", True
+
+
+class IdempotencyKeyReused(ServiceProblem):
+    """This `Idempotency-Key` was sent before with another body. Take a new key for a new job."""
+
+    status, code, title = 422, "idempotency_key_reused", "The idempotency key was used for another request"
+
+
+class InternalError(ServiceProblem):
+    """A fault of the service. The operators find it in the log by the `request_id`."""
+
+    status, code, title, retryable = 500, "internal", "Internal error", True
+
+
+class StorageFull(ServiceProblem):
+    """The service has no room for these bytes; nothing was kept."""
+
+    status, code, title, retryable = 507, "storage_full", "The storage is full", True
+
+
+# A 422 whose places all have one of these codes takes it as its own, so that callers can tell them apart by `code`.
+SPECIFIC_CODES: Mapping[str, str] = {
+    "json_invalid": "The body is not JSON as this service takes it: UTF-8, no NaN or Infinity, no repeated keys, no "
+    "NUL, bounded depth.",
+    "multipart_invalid": "The multipart body is broken, lacks the `request` part, or names a part that did not come.",
+    "artifact_not_found": "The request names an artifact that your project has not uploaded.",
+    "checkpoint_invalid": "The checkpoint cannot be read as tensors.",
+    "loss_invalid": "The loss cannot be understood; for an expression the position of the mistake is told.",
+    "data_invalid": "The data set does not fit the loss: a tensor is missing or empty, or the rows do not match.",
+    "parameter_mismatch": "The checkpoint's tensors are not those that the loss reads, by name or by shape.",
+    "callback_unsupported": "This service does not deliver webhooks; follow the job by long poll or events.",
+    "cursor_invalid": "The `after` cursor was not made by this service for this query.",
+}
+
+
+def catalogue() -> dict[str, tuple[str, str]]:
+    """Title and explanation of every code that a request can be answered with."""
+    specific = {code: (RequestInvalid.title, explanation) for code, explanation in SPECIFIC_CODES.items()}
+    general = {kind.code: (kind.title, kind.__doc__ or kind.title) for kind in ServiceProblem.__subclasses__()}
+    return specific | general

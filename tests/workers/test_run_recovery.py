@@ -1,0 +1,133 @@
+"""Laws of recovery: a worker may die at any moment or be asked to stop; no job is lost, doubled or charged for it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+from run_floor import Floor, wait_until
+
+from saddlescope.contract.vocabulary import FailureCode, JobStatus
+
+SHORT_LEASE = {"SADDLESCOPE_WORKER_LEASE_SECONDS": "2", "SADDLESCOPE_WORKER_RECONCILE_SECONDS": "0.5"}
+
+
+def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def await_file(path: Path) -> int:
+    wait_until(lambda: path.exists() and path.read_text(), seconds=20)
+    return int(path.read_text())
+
+
+def test_a_worker_killed_in_a_job_leaves_no_process_and_its_successor_finishes_the_job_once(floor: Floor) -> None:
+    first = floor.start_worker()
+    job_id = floor.submit(f"sleep_once:{floor.folder / 'pid'}")
+    await_file(floor.folder / "pid")
+    children = descendants(first)
+    assert len(children) >= 2
+    first.kill()
+    first.wait()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert floor.job(job_id).status is JobStatus.RUNNING
+    (leftover,) = (floor.folder / "scratch").iterdir()
+    floor.start_worker()
+    assert not leftover.exists()
+    assert len(floor.present()) == 1
+    job = floor.await_end(job_id, seconds=30)  # well before a lease lapses
+    assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2), floor.log()
+    assert floor.num_reports(job_id) == 1
+
+
+def test_a_worker_on_another_machine_finishes_the_job_when_the_lease_has_lapsed(floor: Floor) -> None:
+    first = floor.start_worker(**SHORT_LEASE)
+    job_id = floor.submit(f"sleep_once:{floor.folder / 'pid'}")
+    await_file(floor.folder / "pid")
+    first.kill()
+    first.wait()
+    floor.start_worker(**SHORT_LEASE, SADDLESCOPE_WORKER_SCRATCH=str(floor.folder / "elsewhere"))
+    assert floor.job(job_id).status is JobStatus.RUNNING
+    job = floor.await_end(job_id)
+    assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2), floor.log()
+    assert floor.num_reports(job_id) == 1
+
+
+def test_a_living_worker_is_not_taken_for_dead(floor: Floor) -> None:
+    floor.start_worker()
+    job_id = floor.submit("sleep:6")
+    floor.await_running(job_id)
+    floor.start_worker()
+    job = floor.await_end(job_id)
+    assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 1)
+    assert len(floor.present()) == 2
+
+
+def test_a_job_that_takes_its_worker_with_it_three_times_fails_as_lost(floor: Floor) -> None:
+    job_id = floor.submit("sleep:600")
+    for attempt in (1, 2, 3):
+        worker = floor.start_worker()
+        with floor.sessions.begin() as session:
+            floor.wake(session, job_id)
+        wait_until(lambda attempt=attempt: floor.job(job_id).attempt == attempt, seconds=20)
+        worker.kill()
+        worker.wait()
+    floor.run_once()
+    job = floor.job(job_id)
+    assert (job.status, job.attempt) == (JobStatus.FAILED, 3)
+    assert job.error is not None
+    assert job.error.code is FailureCode.WORKER_LOST
+
+
+def test_sigterm_gives_the_job_back_uncounted_and_leaves_no_child(floor: Floor) -> None:
+    worker = floor.start_worker()
+    job_id = floor.submit(f"sleep_once:{floor.folder / 'pid'}")
+    await_file(floor.folder / "pid")
+    children = descendants(worker)
+    worker.terminate()
+    assert worker.wait(timeout=10) == 0, floor.log()
+    _, alive = psutil.wait_procs(children, timeout=1)
+    assert alive == []
+    job = floor.job(job_id)
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 0)
+    assert "job.released" in floor.events(job_id)
+    assert floor.present() == ()
+    assert list((floor.folder / "scratch").iterdir()) == []
+    floor.start_worker()
+    assert floor.await_end(job_id).attempt == 1
+
+
+def test_an_idle_worker_stops_at_once_on_ctrl_c(floor: Floor) -> None:
+    worker = floor.start_worker()
+    asked = time.monotonic()
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=10) == 0, floor.log()
+    assert time.monotonic() - asked < 5
+
+
+def test_two_workers_run_every_job_once(floor: Floor) -> None:
+    floor.start_worker()
+    floor.start_worker()
+    jobs = [floor.submit("sleep:0.05") for _ in range(20)]
+    assert {floor.await_end(job).status for job in jobs} == {JobStatus.SUCCEEDED}
+    assert {floor.events(job).count("job.started") for job in jobs} == {1}
+    assert len({floor.job(job).worker for job in jobs}) == 2
+
+
+def test_a_job_whose_message_never_left_is_rung_again(floor: Floor) -> None:
+    floor.start_worker(SADDLESCOPE_WORKER_POLL_SECONDS="600", SADDLESCOPE_WORKER_RECONCILE_SECONDS="0.5")
+    started = time.monotonic()
+    assert floor.await_end(floor.submit("answer", rings=False)).status is JobStatus.SUCCEEDED
+    assert time.monotonic() - started > 4  # not before the service has had its time to ring
+
+
+def test_a_worker_works_without_its_broker_and_hears_it_when_it_comes_back(floor: Floor, tmp_path: Path) -> None:
+    broker = tmp_path / "late"
+    worker = floor.start_worker(SADDLESCOPE_BROKER_URL=f"redis+socket://{broker}")
+    assert floor.await_end(floor.submit("answer", rings=False)).status is JobStatus.SUCCEEDED
+    worker.terminate()
+    assert worker.wait(timeout=15) == 0, floor.log()

@@ -1,0 +1,41 @@
+"""Progress lines out of a runner's pipe, as far as they are well-formed."""
+
+from __future__ import annotations
+
+from typing import final
+
+from pydantic import ValidationError
+
+from workers.protocol import ProgressLine
+
+MAX_LINE_BYTES = 4 * 2**10
+
+
+@final
+class ProgressReader:
+    """Takes the bytes of the pipe in any pieces and keeps the last line that is a `ProgressLine`.
+
+    A line that is not is passed over: progress is for looking at, nothing rests on it.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._is_new = False
+        self.latest: ProgressLine | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest[:MAX_LINE_BYTES]
+        for line in lines:
+            try:
+                self.latest = ProgressLine.model_validate_json(line)
+            except ValidationError:
+                continue
+            self._is_new = True
+
+    def take(self) -> ProgressLine | None:
+        """The last line, unless it was taken before."""
+        if not self._is_new:
+            return None
+        self._is_new = False
+        return self.latest

@@ -1,0 +1,43 @@
+"""The settings of one worker process, from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from saddlescope.contract.limits import LEASE_SECONDS
+
+
+class WorkerSettings(BaseSettings):
+    """Each field is the variable `SADDLESCOPE_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="SADDLESCOPE_", frozen=True, use_attribute_docstrings=True)
+
+    database_url: str
+    """`sqlite:///file` or `postgresql+psycopg://…`."""
+    broker_url: str
+    """`redis://…`, or `redis+socket:///path` for a Unix socket."""
+    blobs_url: str
+    """A folder, shared with the service."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where jobs are computed; `auto` is the first CUDA device if there is one."""
+    worker_concurrency: int = Field(default=1, ge=1, le=64)
+    """Jobs at a time."""
+    worker_threads: int | None = Field(default=None, ge=1)
+    """Threads of one job's tensor operations; the processors shared out evenly when absent."""
+    worker_memory_bytes: int | None = Field(default=None, ge=64 * 2**20)
+    """Memory that one job may allocate on the CPU; nine tenths of what there is, shared out evenly, when absent."""
+    worker_max_seconds: float = Field(default=86_400, gt=0)
+    """A job that takes longer fails with `resource_limit`, whatever its own deadline."""
+    worker_scratch: Path | None = None
+    """Where jobs write before their answer is stored; the system's folder for temporary files when absent."""
+    worker_lease_seconds: float = Field(default=LEASE_SECONDS, ge=1)
+    """A worker that is silent for this long has lost its jobs. A new worker waits as long before it believes so."""
+    worker_heartbeat_seconds: float = Field(default=1.0, gt=0, le=15)
+    """How often progress is published and a cancel is noticed."""
+    worker_poll_seconds: float = Field(default=2.0, gt=0)
+    """How long a lost message delays a job."""
+    worker_reconcile_seconds: float = Field(default=15.0, gt=0)
+    """How often lapsed leases, deadlines and undelivered messages are looked for."""

@@ -1,0 +1,58 @@
+"""What the parts of one worker process share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from store.blobs import BlobStore
+from workers.launcher import ForkServer
+from workers.memory import memory_bytes
+from workers.protocol import Limits
+from workers.settings import WorkerSettings
+from workers.stopping import Stop
+
+DATABASE_DOWN = (OperationalError, InterfaceError)
+"""What a query raises while the database cannot be reached. It will be there again; the leases bridge the gap."""
+
+_MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """One worker process: its stores, its fork server, its rules, and the word that ends it."""
+
+    name: str
+    queues: tuple[str, ...]
+    settings: WorkerSettings
+    sessions: sessionmaker[Session]
+    blobs: BlobStore
+    fork_server: ForkServer
+    scratch: Path
+    stop: Stop
+    slots: threading.Semaphore
+    """One for each job that may run at a time."""
+
+
+def runner_limits(settings: WorkerSettings, *, device: str, input_bytes: int) -> Limits:
+    """What one job may take on this machine.
+
+    An escape vector has the checkpoint's size, and a checkpoint may share storage that its vectors do not.
+    """
+    memory = settings.worker_memory_bytes
+    if memory is None:
+        memory = int(_MEMORY_SHARE * memory_bytes() / settings.worker_concurrency)
+    threads = settings.worker_threads
+    if threads is None:
+        threads = max(1, len(os.sched_getaffinity(0)) // settings.worker_concurrency)
+    return Limits(
+        # CUDA maps terabytes of addresses that are no memory; on a GPU the control group has to bound it.
+        memory_bytes=memory if device == "cpu" else None,
+        file_bytes=8 * input_bytes + 256 * 2**20,
+        threads=threads,
+    )
