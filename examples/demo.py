@@ -69,9 +69,7 @@ def network(client: Client, console: Console) -> None:
     console.rule("2. A network on handwritten digits with all weights zero", align="left")
     data = digits.digits()
     start = digits.network_at_zero()
-    # Lanczos: some tens of Hessian-vector products prove a way down. Without it the Hessian of 1,210 parameters is
-    # computed whole, which counts every curvature exactly and takes as many products.
-    job = client.submit(start.state_dict(), digits.LOSS, data, run="digits", step=0, method="lanczos")
+    job = client.submit(start.state_dict(), digits.LOSS, data, run="digits", step=0)
     report = job.wait(WAIT_SECONDS)
     console.print(report_panel(report.report))
     if not report.escapes:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saddlescope.contract.reports import Density, Landscape, RitzPair, Spectrum
-from saddlescope.curvature.escape import EscapePath, relative_step
+from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.landscape import plane
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
@@ -17,7 +17,6 @@ from saddlescope.curvature.quadrature import mass_below, smoothed_density
 from saddlescope.curvature.spectrum import SpectralKnowledge
 
 DENSITY_POINTS = 101
-FARTHEST = 10  # relative steps that a landscape may show
 
 
 def make_spectrum(knowledge: SpectralKnowledge, *, size: int, with_density: bool) -> Spectrum:
@@ -83,7 +82,6 @@ def make_landscape(
         x_axis = x_axis - torch.dot(x_axis, y_axis) * y_axis
         x_axis = x_axis / x_axis.norm()
     reach = max((path.step for path in paths if path.verified), default=0.0)
-    reach = min(reach, FARTHEST * relative_step(objective, x_axis))
     grid = plane(objective, operator, measured, (x_axis, y_axis), reach=reach)
     return Landscape(x_label=labels[0], y_label=labels[1], x=grid.x, y=grid.y, loss=grid.loss, quadratic=grid.quadratic)
 

@@ -18,6 +18,7 @@ from saddlescope.curvature.objective import Objective
 
 GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-8, 3))  # relative steps 1e-4 to 10
 SECTIONS = 8
+CURVE_POINTS = 12
 PARABOLAS = 8
 SUFFICIENT = 0.1
 STEP_RTOL = 1e-9
@@ -73,7 +74,7 @@ def search(
     """Follow a direction both ways over a geometric grid, refine the best step, and measure it as the checkpoint holds it.
 
     Downhill (gᵀu ≤ 0) is taken as positive; where the slope is zero to rounding, the side that falls further is. A step
-    counts if L falls by at least a tenth of what the quadratic model says and by more than its rounding. About 30
+    counts if L falls by at least a tenth of what the quadratic model says and by more than its rounding. About 45
     evaluations of L. The grid is in units of `scale`, a step as long as θ where none is given.
     """
     unit = _unit(objective, direction.vector)
@@ -145,9 +146,11 @@ class _Side:
         enough = [index for index, step in enumerate(grid) if self.is_sufficient(step)]
         if not enough:
             return 0.0, self.measured.loss
-        index = min(enough, key=lambda k: self.loss(grid[k]))
-        low, high = grid[max(index - 1, 0)], grid[min(index + 1, len(grid) - 1)]
+        index_of_best = min(enough, key=lambda k: self.loss(grid[k]))
+        low, high = grid[max(index_of_best - 1, 0)], grid[min(index_of_best + 1, len(grid) - 1)]
         self._refine(low, high)
+        for index in range(1, CURVE_POINTS + 1):  # evenly spaced, for whoever looks at the curve
+            self.loss(2 * grid[index_of_best] * index / CURVE_POINTS)
         candidates = [step for step in self.seen if self.is_sufficient(step)]
         step = min(candidates, key=lambda alpha: (self.seen[alpha], alpha))
         return step, self.seen[step]

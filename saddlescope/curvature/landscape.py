@@ -31,7 +31,9 @@ class Plane:
 def plane(
     objective: Objective, operator: HessianOperator, measured: Preflight, axes: tuple[Tensor, Tensor], *, reach: float
 ) -> Plane:
-    """Evaluate L on a square grid spanned by two orthonormal directions (n,), out to `reach` (at least one relative step).
+    """Evaluate L on a square grid spanned by two orthonormal directions (n,), out to one and a half times `reach`.
+
+    Where `reach` is zero, a step as long as θ stands for it.
 
     Costs two products and 625 evaluations, or fewer where those would take more than two seconds.
     """
@@ -40,7 +42,7 @@ def plane(
         objective.loss(operator.theta)
     affordable = BUDGET_SECONDS / max((time.perf_counter() - began) / 3, 1e-9)
     side = next((k for k in SIDES if k * k <= affordable), SIDES[-1])
-    x, y = (_axis(max(reach, relative_step(objective, axis)), side) for axis in axes)
+    x, y = (_axis(reach or relative_step(objective, axis), side) for axis in axes)
     u, v = axes
     products = operator.matvec(u), operator.matvec(v)
     slopes = [torch.dot(measured.gradient.double(), axis.double()).item() for axis in axes]
