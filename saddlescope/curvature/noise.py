@@ -72,7 +72,8 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
     asymmetry = abs(torch.dot(second, product).item() - torch.dot(first, operator.matvec(second)).item())
     loss_spread, gradient_spread = _last_bits(objective, theta, loss, gradient, generator=generator)
     unused = _unused(objective, theta, gradient, product)
-    if len(unused) == len(objective.problem.params):
+    is_silent = not gradient.any() and not product.any()
+    if len(unused) == len(objective.problem.params) or (is_silent and _is_constant(objective, theta, loss, first)):
         raise NotDifferentiable("the loss does not depend on any parameter of the checkpoint")
     other = _regrouped(objective)
     other_loss, other_gradient, other_product = loss, gradient, product
@@ -90,6 +91,12 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
         asymmetry=asymmetry,
         unused=unused,
     )
+
+
+def _is_constant(objective: Objective, theta: Tensor, loss: float, direction: Tensor) -> bool:
+    """Whether L is the same number far along ± a random unit direction (n,), in units of a relative step."""
+    step = math.sqrt(theta.numel()) * objective.relative_scales() * direction
+    return all(objective.loss(theta + radius * step) == loss for radius in (-1.0, -0.1, 0.1, 1.0))
 
 
 def _last_bits(

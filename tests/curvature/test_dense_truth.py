@@ -143,6 +143,8 @@ def test_what_is_no_twice_differentiable_function_is_refused_by_name() -> None:
         saddlescope.analyze(lambda t: nn.functional.dropout(t["w"], 0.5).square().sum() + torch.rand(()), theta)
     with pytest.raises(NotDifferentiable):
         saddlescope.analyze(lambda t: t["w"].detach().sum(), theta)
+    with pytest.raises(NotDifferentiable, match="does not depend"):
+        saddlescope.analyze(lambda t: 0 * t["w"].sum() + 1, theta)
     with pytest.raises(NotDifferentiable, match="parameter"):
         saddlescope.analyze(lambda t: t["k"].sum(), {"k": torch.ones(2, dtype=torch.int64)})
     with pytest.raises(ValueError, match="bogus"):
