@@ -25,6 +25,7 @@ from saddlescope.curvature.planner import Plan, plan
 from saddlescope.curvature.probes import arc_escape, probe_decrease
 from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
 from saddlescope.curvature.verdict import Evidence, decide
+from saddlescope.curvature.warmup import settle_vector_functions
 from saddlescope.reporting import Findings, cautions, make_report
 from saddlescope.results import AnalysisReport
 
@@ -117,6 +118,7 @@ class _Analysis:
     """One run of the recipe; its steps share the objective, the operator and the random stream."""
 
     def __init__(self, problem: Problem, options: Options, device: str, on_progress: OnProgress) -> None:
+        settle_vector_functions()
         self.began = time.perf_counter()
         self.options, self.on_progress = options, on_progress
         sizes = sum(tensor.numel() for tensor in problem.params.values())

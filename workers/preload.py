@@ -29,9 +29,12 @@ def warm_up(device: str) -> None:
     """Import everything, run one Hessian on the CPU, and leave the process single-threaded for the forks to come."""
     import torch  # noqa: PLC0415
 
+    from saddlescope.curvature.warmup import settle_vector_functions  # noqa: PLC0415
+
     torch.set_num_threads(1)
     for name in LAZY_MODULES:
         importlib.import_module(name)
+    settle_vector_functions()
     if device == "cpu":
         _first_hessian()
     gc.collect()

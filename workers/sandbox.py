@@ -61,6 +61,12 @@ def _private_files(confinement: Confinement) -> None:
     os.umask(0o077)
 
 
+def _first_to_go(confinement: Confinement) -> None:
+    """When memory runs out, the kernel takes the runner, and not the worker beside it."""
+    del confinement
+    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
 def _resource_limits(confinement: Confinement) -> None:
     limits = confinement.limits
     _cap(resource.RLIMIT_CORE, 0)
@@ -92,6 +98,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer("die_with_parent", _die_with_parent),
     Layer("no_new_privileges", _no_new_privileges),
     Layer("private_files", _private_files),
+    Layer("first_to_go", _first_to_go),
     Layer("resource_limits", _resource_limits),
 )
 

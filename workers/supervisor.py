@@ -6,51 +6,28 @@ import os
 import selectors
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-from sqlalchemy.orm import Session
 
-from saddlescope.contract.jobs import JobRequest, Partial, Progress, Usage
+from saddlescope.contract.jobs import JobRequest, Partial, Progress
 from saddlescope.contract.losses import ProgramLoss
 from saddlescope.contract.sources import ArtifactSource
 from saddlescope.contract.vocabulary import FailureCode
-from store.blobs import Blob, BlobStore, StorageFull
-from store.queue import (
-    Claim,
-    Instruction,
-    finish_cancelled,
-    finish_failed,
-    finish_succeeded,
-    heartbeat,
-    release,
-)
+from store.queue import Claim, Instruction, heartbeat
 from workers.launcher import ForkServerError, Runner
 from workers.memory import oom_kills
 from workers.outcome import Ending, Fault, Interruption, Settled, judge
 from workers.progress import ProgressReader
-from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, ProgressLine, Succeeded, Task
-from workers.results import InvalidResult, Results, open_plain, read_outcome, read_results
+from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, Succeeded, Task
+from workers.results import read_outcome
+from workers.settlement import Watched, deliver, settle, usage_of
 from workers.workshop import DATABASE_DOWN, Workshop, runner_limits
 
 MAX_ERROR_BYTES = 16 * 2**10
-CHUNK_BYTES = 2**20
-RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What a supervisor knows when its runner is gone."""
-
-    exit: Exit | None
-    interruption: Interruption | None
-    latest: ProgressLine | None
-    seconds: float
 
 
 def supervise(shop: Workshop, claim: Claim) -> None:
@@ -60,16 +37,16 @@ def supervise(shop: Workshop, claim: Claim) -> None:
         prefix=f"{claim.job_id}-", dir=shop.scratch, ignore_cleanup_errors=True
     ) as scratch:
         folder = Path(scratch)
-        task = _prepare(shop, claim, folder)
-        if isinstance(task, Fault):
-            _settle(shop, claim, task, usage=None)
-            return
         kills_before = oom_kills()
         try:
+            task = _prepare(shop, claim, folder)
+            if isinstance(task, Fault):
+                settle(shop, claim, task, usage=None)
+                return
             watched = _run(shop, claim, task)
         except ForkServerError:
             # Nothing can run here: the job is for another worker, and this one ends.
-            _settle(shop, claim, Settled.RELEASED, usage=None)
+            settle(shop, claim, Settled.RELEASED, usage=None)
             raise
         errors = _tail(folder / STDERR_FILE)
         judgement = judge(
@@ -84,11 +61,11 @@ def supervise(shop: Workshop, claim: Claim) -> None:
         device = task.device
         if isinstance(judgement, Succeeded):
             device = judgement.device
-            judgement = _deliver(shop, claim, folder / OUTPUT_FOLDER, judgement, watched)
+            judgement = deliver(shop, claim, folder / OUTPUT_FOLDER, judgement, watched)
         if isinstance(judgement, Fault):
             job_log.warning("job_fault", code=judgement.code, detail=judgement.detail, runner_errors=errors)
         if not isinstance(judgement, Succeeded):
-            _settle(shop, claim, judgement, usage=_usage(watched, device))
+            settle(shop, claim, judgement, usage=usage_of(watched, device))
         job_log.info("job_ended", judgement=type(judgement).__name__, seconds=round(watched.seconds, 3))
 
 
@@ -203,110 +180,6 @@ def _beat(shop: Workshop, claim: Claim, reader: ProgressReader) -> Interruption 
         log.warning("heartbeat_failed", job=claim.job_id, error=str(failure.orig))
         return None
     return _INTERRUPTIONS.get(instruction)
-
-
-def _deliver(shop: Workshop, claim: Claim, output: Path, outcome: Succeeded, watched: Watched) -> Succeeded | Fault:
-    """Check the answer, store its arrays, and end the job with it."""
-    try:
-        results = read_results(output, outcome)
-        spectrum, landscape, escapes = _store(shop.blobs, claim, results)
-    except InvalidResult as wrong:
-        return Fault(FailureCode.INTERNAL, f"The runner's answer does not hold together: {wrong}.")
-    except StorageFull as full:
-        return Fault(FailureCode.INTERNAL, f"The answer could not be stored: {full}.", is_retryable=True)
-    report = results.report.model_copy(
-        update={
-            "job": claim.job_id,
-            "escapes": tuple(
-                escape.model_copy(
-                    update={"vector": blob.id, "url": f"/v1/jobs/{claim.job_id}/escapes/{index}.safetensors"}
-                )
-                for index, (escape, blob) in enumerate(zip(results.report.escapes, escapes, strict=True))
-            ),
-        }
-    )
-    usage = _usage(watched, outcome.device, matvecs=report.numerics.num_matvecs)
-    _persist(
-        shop,
-        claim,
-        lambda session: finish_succeeded(
-            session,
-            claim,
-            report=report,
-            spectrum_blob=spectrum,
-            landscape_blob=landscape,
-            escape_blobs=escapes,
-            usage=usage,
-        ),
-    )
-    return outcome
-
-
-def _store(blobs: BlobStore, claim: Claim, results: Results) -> tuple[Blob, Blob | None, list[Blob]]:
-    named = {"job": claim.job_id}
-    spectrum = blobs.put(results.spectrum.model_copy(update=named).model_dump_json().encode())
-    landscape = None
-    if results.landscape is not None:
-        landscape = blobs.put(results.landscape.model_copy(update=named).model_dump_json().encode())
-    escapes = []
-    for path in results.escape_paths:
-        with open_plain(path) as file, blobs.writer() as writer:
-            while chunk := file.read(CHUNK_BYTES):
-                writer.write(chunk)
-            escapes.append(writer.commit())
-    return spectrum, landscape, escapes
-
-
-def _settle(shop: Workshop, claim: Claim, judgement: Fault | Settled, *, usage: Usage | None) -> None:
-    """Write down an end without a report."""
-    match judgement:
-        case Fault():
-            _persist(
-                shop,
-                claim,
-                lambda session: finish_failed(
-                    session,
-                    claim,
-                    code=judgement.code,
-                    detail=judgement.detail,
-                    retryable=judgement.is_retryable,
-                    usage=usage,
-                    pointer=judgement.pointer,
-                ),
-            )
-        case Settled.CANCELLED:
-            _persist(shop, claim, lambda session: finish_cancelled(session, claim, usage=usage))
-        case Settled.RELEASED:
-            _persist(shop, claim, lambda session: release(session, claim))
-        case Settled.ABANDONED:
-            return
-
-
-def _persist(shop: Workshop, claim: Claim, finish: Callable[[Session], bool]) -> None:
-    """Commit an end, trying for as long as the lease lasts; after that the job is another worker's."""
-    give_up = time.monotonic() + shop.settings.worker_lease_seconds
-    while True:
-        try:
-            with shop.sessions.begin() as session:
-                is_ours = finish(session)
-        except DATABASE_DOWN as failure:
-            log.warning("finish_failed", job=claim.job_id, error=str(failure.orig))
-            if time.monotonic() > give_up or shop.stop.wait(RETRY_SECONDS):
-                return
-            continue
-        if not is_ours:
-            log.warning("claim_lost", job=claim.job_id, fence=claim.fence)
-        return
-
-
-def _usage(watched: Watched, device: str, *, matvecs: int | None = None) -> Usage:
-    told = 0 if watched.latest is None else watched.latest.matvecs
-    return Usage(
-        seconds=watched.seconds,
-        matvecs=told if matvecs is None else matvecs,
-        peak_memory_bytes=0 if watched.exit is None else watched.exit.max_rss_bytes,
-        device=device,
-    )
 
 
 def _tail(path: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -61,6 +63,13 @@ def perform(task: Task, tell: Tell) -> Succeeded:
             Path(argument).write_text(
                 "\n".join(f"{name}={value}" for name, value in os.environ.items()), encoding="utf-8"
             )
+        case "confinement":
+            facts = {name: resource.getrlimit(getattr(resource, name))[0] for name in ("RLIMIT_CORE", "RLIMIT_AS")}
+            status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            facts |= {"NoNewPrivs": int(status["NoNewPrivs"]), "Threads": int(status["Threads"])}
+            facts |= {"oom_score_adj": int(Path("/proc/self/oom_score_adj").read_text())}
+            facts |= {"is_session_leader": os.getsid(0) == os.getpid(), "descriptors": len(os.listdir("/proc/self/fd"))}
+            Path(argument).write_text(json.dumps(facts), encoding="utf-8")
         case "child":
             if os.fork() == 0:
                 Path(argument).write_text(str(os.getpid()), encoding="ascii")

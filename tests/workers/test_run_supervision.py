@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -112,6 +113,20 @@ def test_a_runner_sees_no_address_and_no_secret(running: Floor) -> None:
     names = {line.partition("=")[0] for line in (running.folder / "seen").read_text().splitlines()}
     assert "PATH" in names
     assert {name for name in names if name.startswith(("SADDLESCOPE_", "AWS_"))} == set()
+
+
+def test_a_runner_is_confined_before_it_works(running: Floor) -> None:
+    job = running.await_end(running.submit(f"confinement:{running.folder / 'facts'}"))
+    assert job.status is JobStatus.SUCCEEDED
+    facts = json.loads((running.folder / "facts").read_text())
+    assert facts["RLIMIT_CORE"] == 0
+    assert 0 < facts["RLIMIT_AS"] < 2**62
+    assert facts["NoNewPrivs"] == 1
+    assert facts["Threads"] == 1
+    assert facts["oom_score_adj"] == 1000
+    assert facts["is_session_leader"] is True
+    # Standard streams, the progress pipe, and the one that lists them: nothing of the fork server's.
+    assert facts["descriptors"] == 5
 
 
 def test_what_a_runner_starts_dies_with_it(running: Floor) -> None:
