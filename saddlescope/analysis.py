@@ -18,16 +18,23 @@ from saddlescope.curvature.criticality import Criticality, assess
 from saddlescope.curvature.degenerate import KernelFinding, examine_kernel, is_consistent
 from saddlescope.curvature.escape import EscapePath, descent, search
 from saddlescope.curvature.lanczos import sphere_vector
+from saddlescope.curvature.memory import plan_batch_size
 from saddlescope.curvature.noise import Preflight, preflight, smoothness
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
-from saddlescope.curvature.planner import Plan, plan
+from saddlescope.curvature.planner import EtaClock, Plan, plan
 from saddlescope.curvature.probes import arc_escape, probe_decrease
+from saddlescope.curvature.sampling import SampledCurvature, gradient_sampling, sampled_curvature
 from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
+from saddlescope.curvature.subspace import search_subspace
+from saddlescope.curvature.symmetry import explain_kernel
 from saddlescope.curvature.verdict import Evidence, decide
 from saddlescope.curvature.warmup import settle_vector_functions
 from saddlescope.reporting import Findings, cautions, make_report
 from saddlescope.results import AnalysisReport
+
+AFTERWARDS = 40  # products' worth of criticality, escapes and landscape
+ROUNDING_FACTOR = 8  # times the loss's noise: a smaller distance to a bound is none
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,10 @@ class _Analysis:
         )
         dtype = torch.float64 if self.plan.precision is Precision.FLOAT64 else torch.float32
         self.objective = Objective(problem, dtype=dtype, device=device, batch_size=options.batch_size)
-        self.operator = HessianOperator(self.objective, self.objective.theta)
+        if options.batch_size is None:
+            self.objective.batch_size = plan_batch_size(self.objective, self.objective.theta)
+        self.operator = HessianOperator(self.objective, self.objective.theta, expected_matvecs=self.plan.max_matvecs)
+        self.clock = EtaClock()
         self.generator = torch.Generator().manual_seed(options.seed)
 
     def run(self) -> AnalysisReport:
@@ -141,7 +151,7 @@ class _Analysis:
         knowledge = self._spectrum(measured)
         paths = self._escapes(measured, knowledge)
         critical = self._criticality(measured, knowledge, paths)
-        kernel, obstacle = self._kernel(critical, knowledge)
+        kernel, obstacle = self._kernel(critical, knowledge, measured)
         evidence = Evidence(
             criticality=critical,
             smoothness=smooth,
@@ -152,6 +162,9 @@ class _Analysis:
             kernel=kernel,
             kernel_obstacle=obstacle,
             probe_decrease=self._probe(measured, knowledge),
+            gap_to_bound=self._gap_to_bound(measured),
+            sampled=self._sampled_curvature(),
+            is_sample=self.options.data_is_sample,
         )
         decision = decide(evidence)
         self._tell(Stage.ESCAPE, 0.9)
@@ -185,9 +198,12 @@ class _Analysis:
         )
 
     def _tell(self, stage: Stage, fraction: float, lowest: float | None = None, residual: float | None = None) -> None:
-        spent = time.perf_counter() - self.began
-        eta = spent * (1 - fraction) / fraction if fraction > 0.05 else None
-        self.on_progress(ProgressUpdate(stage, fraction, self.operator.num_matvecs, eta, lowest, residual))
+        """Tell where the run is; what remains is counted in products at the pace seen so far."""
+        done = self.operator.num_matvecs
+        self.clock.tick(done, time.monotonic())
+        left = max(0, self.plan.max_matvecs - done) if stage in (Stage.DENSE, Stage.LANCZOS) else 0
+        eta = self.clock.remaining_seconds(left + AFTERWARDS)
+        self.on_progress(ProgressUpdate(stage, fraction, done, eta, lowest, residual))
 
     def _relative_directions(self, count: int) -> list[Tensor]:
         scales, size = self.objective.relative_scales(), self.objective.num_parameters
@@ -217,8 +233,9 @@ class _Analysis:
             zero_tol=options.zero_tol,
             num_directions=options.num_escape_vectors,
             generator=self.generator,
+            seed=options.seed,
             on_progress=lambda fraction, lowest, residual: self._tell(
-                Stage.LANCZOS, 0.05 + 0.6 * fraction, lowest, residual
+                Stage.LANCZOS, 0.05 + 0.6 * min(fraction, 1.0), lowest, residual
             ),
         )
 
@@ -230,6 +247,11 @@ class _Analysis:
         if knowledge.dense is not None:
             hessian = knowledge.dense.hessian.to(self.objective.dtype)
             matvec = hessian.__matmul__
+        sampling = None
+        if self.options.data_is_sample:
+            sampling = gradient_sampling(
+                self.objective, matvec, loss_noise=measured.loss_noise, generator=self.generator
+            )
         return assess(
             self.objective,
             matvec,
@@ -238,9 +260,19 @@ class _Analysis:
             critical_rtol=self.options.critical_rtol,
             known_decrease=max((path.decrease for path in paths if path.verified), default=0.0),
             generator=self.generator,
+            sampling_error=None if sampling is None else sampling.sampling_error,
+            sampling_decrease=0.0 if sampling is None else sampling.decrease,
         )
 
-    def _kernel(self, critical: Criticality, knowledge: SpectralKnowledge) -> tuple[KernelFinding | None, str]:
+    def _sampled_curvature(self) -> SampledCurvature | None:
+        if not self.options.data_is_sample:
+            return None
+        failure = 1 - self.options.confidence
+        return sampled_curvature(self.objective, failure_probability=failure, generator=self.generator)
+
+    def _kernel(
+        self, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight
+    ) -> tuple[KernelFinding | None, str]:
         """Orders three and four, where they may decide: a semidefinite Hessian with a kernel, ‖g‖ zero to rounding.
 
         Without a finding, the second entry says what stood in the way.
@@ -255,18 +287,23 @@ class _Analysis:
                 "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
             )
         self._tell(Stage.DEGENERATE, 0.85)
-        if not is_consistent(self.objective, self.operator.theta.detach(), generator=self.generator):
+        is_zero = dense.eigenvalues.abs() <= knowledge.zero_tol
+        kernel = dense.eigenvectors[:, is_zero]
+        explanation = explain_kernel(self.objective, self.operator, kernel, measured, knowledge.scale)
+        is_explained = explanation.dimension == kernel.shape[1]
+        theta = self.operator.theta.detach()
+        if not is_explained and not is_consistent(self.objective, theta, generator=self.generator):
             return None, (
                 "but an operation of this loss has wrong third or fourth derivatives in autograd (layer_norm is known to): "
                 "write it out in elementary operations"
             )
-        is_zero = dense.eigenvalues.abs() <= knowledge.zero_tol
         finding = examine_kernel(
             self.objective,
-            self.operator.theta.detach(),
-            kernel=dense.eigenvectors[:, is_zero],
+            theta,
+            kernel=kernel,
             pseudo_inverse=(dense.eigenvalues[~is_zero], dense.eigenvectors[:, ~is_zero]),
             generator=self.generator,
+            explanation=explanation,
         )
         return finding, ""
 
@@ -275,10 +312,19 @@ class _Analysis:
             return 0.0
         return probe_decrease(self.objective, measured, self._relative_directions(4))
 
+    def _gap_to_bound(self, measured: Preflight) -> float | None:
+        bound = self.objective.problem.lower_bound
+        if bound is None:
+            return None
+        gap = measured.loss - bound
+        return 0.0 if gap <= ROUNDING_FACTOR * measured.loss_noise else gap
+
     def _escapes(self, measured: Preflight, knowledge: SpectralKnowledge) -> tuple[EscapePath, ...]:
         self._tell(Stage.ESCAPE, 0.7)
         directions = knowledge.lowest[: self.options.num_escape_vectors]
-        return tuple(search(self.objective, direction, measured) for direction in directions)
+        paths = [search(self.objective, direction, measured) for direction in directions]
+        combined = search_subspace(self.objective, self.operator, directions, measured, generator=self.generator)
+        return tuple(paths if combined is None else [*paths, combined])
 
     def _arc(self, measured: Preflight, kernel: KernelFinding | None) -> EscapePath | None:
         if kernel is None or kernel.down is None or not self.options.num_escape_vectors:
@@ -287,7 +333,8 @@ class _Analysis:
 
     def _best_first(self, paths: tuple[EscapePath, ...], arc: EscapePath | None) -> tuple[EscapePath, ...]:
         every = paths if arc is None else (*paths, arc)
-        return tuple(sorted(every, key=lambda path: (not path.verified, path.loss_after)))
+        ordered = sorted(every, key=lambda path: (not path.verified, path.loss_after))
+        return tuple(ordered[: self.options.num_escape_vectors])
 
 
 def _vector_of(objective: Objective, path: EscapePath) -> Callable[[], dict[str, Tensor]]:

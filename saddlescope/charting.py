@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from saddlescope.contract.reports import Density, Landscape, RitzPair, Spectrum
 from saddlescope.curvature.escape import EscapePath
@@ -78,16 +77,9 @@ def make_landscape(
     else:
         labels = ("escape direction" if paths else "lowest curvature", "highest curvature")
         y_axis = knowledge.highest.vector / knowledge.highest.vector.norm()
-        x_axis = paths[0].vector if paths else _lowest_direction(objective, knowledge)
+        x_axis = paths[0].vector if paths else knowledge.lowest_direction.vector
         x_axis = x_axis - torch.dot(x_axis, y_axis) * y_axis
         x_axis = x_axis / x_axis.norm()
     reach = max((path.step for path in paths if path.verified), default=0.0)
     grid = plane(objective, operator, measured, (x_axis, y_axis), reach=reach)
     return Landscape(x_label=labels[0], y_label=labels[1], x=grid.x, y=grid.y, loss=grid.loss, quadratic=grid.quadratic)
-
-
-def _lowest_direction(objective: Objective, knowledge: SpectralKnowledge) -> Tensor:
-    if knowledge.dense is not None:
-        return knowledge.dense.eigenvectors[:, 0].to(objective.dtype)
-    assert knowledge.cycle is not None  # noqa: S101 - one of the two methods ran
-    return knowledge.cycle.vector(knowledge.cycle.ritz().coefficients[:, 0])

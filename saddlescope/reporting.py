@@ -84,7 +84,7 @@ def make_report(findings: Findings) -> Report:
             gradient_norm=critical.gradient_norm,
             gradient_tol=critical.gradient_tol,
             rounding_floor=critical.rounding_floor,
-            sampling_error=None,
+            sampling_error=critical.sampling_error,
             predicted_decrease=critical.predicted_decrease,
             reference_decrease=critical.reference_decrease,
             critical_rtol=critical.critical_rtol,
@@ -257,11 +257,8 @@ def cautions(
                 "the budget of matvecs ended before the extreme eigenvalues and bounds had settled",
             )
         )
-    unavailable = {
-        "critical_point_search": options.critical_point_search,
-        "data_is_sample": options.data_is_sample,
-    }
-    for name, is_asked in unavailable.items():
-        if is_asked:
-            found.append((Caution.OPTION_NOT_AVAILABLE, f"option {name!r} is not available yet and had no effect"))
+    if options.critical_point_search:
+        found.append(
+            (Caution.OPTION_NOT_AVAILABLE, "option 'critical_point_search' is not available yet and had no effect")
+        )
     return tuple(ReportWarning(code=code, detail=detail) for code, detail in found)

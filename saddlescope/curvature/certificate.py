@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from saddlescope.curvature.lanczos import LanczosCycle
@@ -48,13 +49,24 @@ def log_christoffel_sum(alpha: Tensor, beta: Tensor, point: float) -> float:
     return math.log(total) + exponent
 
 
+def recurrence_slack(cycle: LanczosCycle, *, product_error: float) -> float:
+    """A bound on ‖E‖, where H + E has exactly the computed coefficients.
+
+    HQ = QT + βqeᵀ + F with orthonormal Q belongs to a symmetric E with ‖E‖ ≤ 2‖F‖, ‖F‖ ≤ √k·(error of a step): that of the
+    product, or the rounding of the recurrence in the working precision.
+    """
+    scale = (cycle.alpha.abs() + cycle.beta).max().item()
+    rounding = 4 * torch.finfo(cycle.storage.dtype).eps * scale
+    return 2 * math.sqrt(cycle.num_steps) * max(product_error, rounding)
+
+
 def lambda_min_bound(cycle: LanczosCycle, *, size: int, failure_probability: float, product_error: float) -> float:
     """λ_min is at least this, with probability 1 − failure_probability over the uniform start vector.
 
-    `product_error` bounds ‖H q − (computed H q)‖ for unit q; the computed relation belongs to a symmetric H + E with
-    ‖E‖ ≤ 2‖F‖, ‖F‖ ≤ √k·product_error, which is subtracted. The cycle must be unrestarted and reorthogonalized.
+    `product_error` bounds ‖H q − (computed H q)‖ for unit q; `recurrence_slack` is subtracted. The cycle must be unrestarted and
+    reorthogonalized.
     """
-    slack = 2 * math.sqrt(cycle.num_steps) * product_error
+    slack = recurrence_slack(cycle, product_error=product_error)
     lowest = cycle.ritz().values[0].item()
     target = -math.log(mass_quantile(size, failure_probability))
     if log_christoffel_sum(cycle.alpha, cycle.beta, lowest) >= target:
@@ -76,5 +88,6 @@ def lambda_min_bound(cycle: LanczosCycle, *, size: int, failure_probability: flo
 
 def lambda_max_bound(cycle: LanczosCycle, *, size: int, failure_probability: float, product_error: float) -> float:
     """λ_max is at most this; the mirror image of `lambda_min_bound`."""
-    mirrored = LanczosCycle(cycle.basis, -cycle.alpha, cycle.beta, cycle.is_exhausted)
-    return -lambda_min_bound(mirrored, size=size, failure_probability=failure_probability, product_error=product_error)
+    return -lambda_min_bound(
+        cycle.mirrored(), size=size, failure_probability=failure_probability, product_error=product_error
+    )

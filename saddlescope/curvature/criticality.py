@@ -31,6 +31,7 @@ class Criticality:
 
     Attributes:
         flat_share: share of ‖g‖² on directions along which a trust-radius step changes L by less than its rounding.
+        sampling_error: how far ‖g‖ may be from the population's by the choice of rows, where the rows are a sample.
     """
 
     is_critical: bool
@@ -42,6 +43,7 @@ class Criticality:
     critical_rtol: float
     flat_share: float
     rule: str
+    sampling_error: float | None = None
 
     @property
     def is_zero_to_rounding(self) -> bool:
@@ -57,6 +59,8 @@ def assess(
     critical_rtol: float,
     known_decrease: float,
     generator: torch.Generator,
+    sampling_error: float | None = None,
+    sampling_decrease: float = 0.0,
 ) -> Criticality:
     """Decide whether θ is critical. Costs up to 30 products, and 9 evaluations where no lower bound of L is known.
 
@@ -80,12 +84,12 @@ def assess(
         is_critical = True
         rule = f"‖g‖ = {norm:.3g} is zero to rounding (floor {measured.gradient_floor:.3g})"
     else:
-        threshold = max(measured.loss_noise, critical_rtol * reference)
+        threshold = max(measured.loss_noise, sampling_decrease, critical_rtol * reference)
         is_critical = decrease <= threshold
-        rule = (
-            f"the gradient can buy {decrease:.3g} {'≤' if is_critical else '>'} {threshold:.3g}, "
-            f"{critical_rtol:.3g} of the reference decrease {reference:.3g}"
-        )
+        source = f"{critical_rtol:.3g} of the reference decrease {reference:.3g}"
+        if sampling_decrease == threshold:
+            source = "which the choice of rows alone could make it appear to"
+        rule = f"the gradient can buy {decrease:.3g} {'≤' if is_critical else '>'} {threshold:.3g}, {source}"
     return Criticality(
         is_critical=is_critical,
         gradient_norm=norm,
@@ -96,6 +100,7 @@ def assess(
         critical_rtol=critical_rtol,
         flat_share=flat_share,
         rule=rule,
+        sampling_error=sampling_error,
     )
 
 

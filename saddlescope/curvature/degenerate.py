@@ -8,7 +8,7 @@ splitting lemma to fourth order. Deciding the sign on the sphere is NP-hard, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.objective import Objective, differentiate
 from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.symmetry import Explanation
 
 NUM_STARTS = 12
 NUM_STEPS = 6
@@ -43,6 +44,8 @@ class KernelFinding:
         is_definite: the reduced quartic kept one strict sign, exactly for a one-dimensional kernel.
         down: (z, bend) of the lowest point: descend along θ + tz − ½t²·bend; None where nothing descends.
         num_directions: how many kernel directions were tried.
+        explained_dimension: of the part of the kernel that symmetries explain and that was not searched.
+        generators: the names of those symmetries.
     """
 
     order: int
@@ -51,6 +54,8 @@ class KernelFinding:
     is_definite: bool
     down: tuple[Tensor, Tensor] | None
     num_directions: int
+    explained_dimension: int = 0
+    generators: tuple[str, ...] = ()
 
     @property
     def has_descent(self) -> bool:
@@ -112,9 +117,14 @@ class _Quartic:
     """Q on the kernel sphere, with its gradient."""
 
     def __init__(
-        self, objective: Objective, theta: Tensor, kernel: Tensor, pseudo_inverse: tuple[Tensor, Tensor]
+        self,
+        objective: Objective,
+        theta: Tensor,
+        kernel: Tensor,
+        explained: Tensor | None,
+        pseudo_inverse: tuple[Tensor, Tensor],
     ) -> None:
-        self.objective, self.theta, self.kernel = objective, theta, kernel
+        self.objective, self.theta, self.kernel, self.explained = objective, theta, kernel, explained
         self.values, self.vectors = pseudo_inverse
 
     def bend(self, cubic: Tensor) -> Tensor:
@@ -139,7 +149,14 @@ class _Quartic:
         return reduced, gradient, bend
 
     def project(self, vector: Tensor) -> Tensor:
-        return self.kernel @ (self.kernel.T @ vector)
+        inside = self.kernel @ (self.kernel.T @ vector)
+        return inside if self.explained is None else inside - self.explained @ (self.explained.T @ inside)
+
+    def start(self, generator: torch.Generator) -> Tensor:
+        """A uniform unit vector (n,) of the part that is searched."""
+        drawn = self.project(self.kernel @ _coordinates(self.kernel.shape[1], generator, self.theta))
+        unit: Tensor = drawn / drawn.norm()
+        return unit
 
 
 def examine_kernel(
@@ -149,16 +166,31 @@ def examine_kernel(
     kernel: Tensor,
     pseudo_inverse: tuple[Tensor, Tensor],
     generator: torch.Generator,
+    explanation: Explanation | None = None,
 ) -> KernelFinding:
     """Orders three and four on the kernel (n, m), given the other eigenpairs as (values (r,), vectors (n, r)).
 
-    Costs about 12 starts of 6 steps, each some twenty to sixty gradients.
+    What symmetries explain of the kernel is left out: L is constant along its orbits, so the complement decides for all,
+    though never for a strict minimum. Costs about 12 starts of 6 steps, each some twenty to sixty gradients.
     """
-    quartic = _Quartic(objective, theta, kernel, pseudo_inverse)
+    if explanation is None or not explanation.dimension:
+        return _searched(_Quartic(objective, theta, kernel, None, pseudo_inverse), kernel.shape[1], generator)
+    rest = kernel.shape[1] - explanation.dimension
+    finding = KernelFinding(2, 0.0, 0.0, False, None, 0)
+    if rest:
+        finding = _searched(_Quartic(objective, theta, kernel, explanation.explained, pseudo_inverse), rest, generator)
+    return replace(
+        finding,
+        is_definite=False,
+        explained_dimension=explanation.dimension,
+        generators=explanation.generators,
+    )
+
+
+def _searched(quartic: _Quartic, dimension: int, generator: torch.Generator) -> KernelFinding:
     cubic_scale, quartic_scale = _scales(quartic, generator)
-    dimension = kernel.shape[1]
     num_starts = 1 if dimension == 1 else NUM_STARTS
-    starts = [kernel @ _coordinates(dimension, generator, theta) for _ in range(num_starts)]
+    starts = [quartic.start(generator) for _ in range(num_starts)]
     strongest: tuple[float, Tensor] = (0.0, starts[0])
     for start in starts:
         z = start

@@ -22,6 +22,9 @@ CURVE_POINTS = 12
 PARABOLAS = 8
 SUFFICIENT = 0.1
 STEP_RTOL = 1e-9
+KEPT_SHARE = 0.9  # of the decrease: a cast that keeps this much is good enough
+HELD_TRIALS = 8
+LONGER = tuple(2.0 ** (exponent / 2) for exponent in range(1, 13))
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -69,22 +72,28 @@ def relative_step(objective: Objective, direction: Tensor) -> float:
 
 
 def search(
-    objective: Objective, direction: Direction, measured: Preflight, *, scale: float | None = None
+    objective: Objective,
+    direction: Direction,
+    measured: Preflight,
+    *,
+    scale: float | None = None,
+    keeps_side: bool = False,
 ) -> EscapePath:
     """Follow a direction both ways over a geometric grid, refine the best step, and measure it as the checkpoint holds it.
 
     Downhill (gᵀu ≤ 0) is taken as positive; where the slope is zero to rounding, the side that falls further is. A step
     counts if L falls by at least a tenth of what the quadratic model says and by more than its rounding. About 45
-    evaluations of L. The grid is in units of `scale`, a step as long as θ where none is given.
+    evaluations of L. The grid is in units of `scale`, a step as long as θ where none is given. With `keeps_side` the
+    direction is followed as it is given, and only so.
     """
     unit = _unit(objective, direction.vector)
     slope = torch.dot(measured.gradient.double(), unit.double()).item()
-    if slope > 0:
+    if slope > 0 and not keeps_side:
         unit, slope = -unit, -slope
     scale = relative_step(objective, unit) if scale is None else scale
     line = partial(_Side, objective=objective, measured=measured, curvature=direction.curvature, scale=scale)
     sides = [line(unit=unit, slope=slope)]
-    if -slope <= measured.gradient_floor:
+    if -slope <= measured.gradient_floor and not keeps_side:
         sides.append(line(unit=-unit, slope=-slope))
     outcomes = [side.best() for side in sides]
     chosen = min(range(len(sides)), key=lambda k: outcomes[k][1])
@@ -93,7 +102,7 @@ def search(
     if len(sides) == 2:
         seen |= {-alpha: value for alpha, value in sides[1 - chosen].seen.items()}
     seen[0.0] = measured.loss
-    after = measured.loss if step == 0.0 else objective.loss(objective.moved(step, side.unit))
+    step, after = side.held(step)
     is_lower = step > 0.0 and after < measured.loss - 4 * measured.loss_noise
     steps = tuple(sorted(alpha for alpha in seen if math.isfinite(seen[alpha])))
     return EscapePath(
@@ -154,6 +163,27 @@ class _Side:
         candidates = [step for step in self.seen if self.is_sufficient(step)]
         step = min(candidates, key=lambda alpha: (self.seen[alpha], alpha))
         return step, self.seen[step]
+
+    def held(self, step: float) -> tuple[float, float]:
+        """The step, and L at θ + step·unit as the checkpoint's dtypes hold it; another step where rounding spoils this one.
+
+        In bfloat16 a step is lost where it is under 1/256 of θ, so longer ones are tried, and other good ones of the curve.
+        """
+        if step == 0.0:
+            return step, self.measured.loss
+        after = self._loss_held(step)
+        if self.measured.loss - after >= KEPT_SHARE * (self.measured.loss - self.loss(step)):
+            return step, after
+        others = sorted((a for a in self.seen if a > 0 and self.is_sufficient(a)), key=lambda a: self.seen[a])
+        tried = {step: after}
+        for other in [*others[1 : 1 + HELD_TRIALS], *(step * factor for factor in LONGER)]:
+            tried[other] = self._loss_held(other)
+        best = min(tried, key=lambda alpha: (tried[alpha], alpha))
+        return best, tried[best]
+
+    def _loss_held(self, step: float) -> float:
+        value = self.objective.loss(self.objective.moved(step, self.unit))
+        return value if math.isfinite(value) else math.inf
 
     def _refine(self, low: float, high: float) -> None:
         """Golden sections, then parabolas through the best three points, which converge faster than linearly."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from saddlescope.contract.vocabulary import Reduction
-from saddlescope.curvature.errors import NotDifferentiable, NotScalar
+from saddlescope.curvature.backoff import with_less_memory
+from saddlescope.curvature.errors import NotDifferentiable, NotScalar, OutOfMemory
 
 BatchLoss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
@@ -143,6 +144,17 @@ class Objective:
                 scales[slot.start : slot.stop] = norm / math.sqrt(slot.stop - slot.start)
         return scales
 
+    def held_tensors(self) -> tuple[Tensor, ...]:
+        """The data and the constants in the working dtype."""
+        return (*self._data.values(), *self._constants.values())
+
+    def halve_batches(self) -> bool:
+        """Half as many rows a batch from now on; False where they may not be regrouped or are down to one."""
+        if not self.is_additive or self.batch_size == 1:
+            return False
+        self.batch_size = math.ceil(self.batch_size / 2)
+        return True
+
     def depends_on(self, theta: Tensor, name: str) -> bool:
         """Whether autograd reaches the parameter `name` (n_b > 0) from the loss of the first batch."""
         tensors = {key: piece.detach() for key, piece in self.tensors(theta).items()}
@@ -179,7 +191,18 @@ class Objective:
         return value.reshape(())
 
     def loss(self, theta: Tensor, batch_size: int | None = None) -> float:
-        """L(θ), summed over batches in float64."""
+        """L(θ), summed over batches in float64.
+
+        Raises:
+            OutOfMemory: if even one row at a time does not fit, or the rows may not be regrouped.
+        """
+        return with_less_memory(lambda: self._loss(theta, batch_size), lambda cause: self._shrink(batch_size, cause))
+
+    def _shrink(self, batch_size: int | None, cause: OutOfMemory) -> None:
+        if batch_size is not None or not self.halve_batches():
+            raise cause
+
+    def _loss(self, theta: Tensor, batch_size: int | None) -> float:
         with torch.no_grad():
             total = sum(
                 weight * self.batch_loss(theta, batch).double().item() for weight, batch in self.batches(batch_size)
@@ -191,8 +214,14 @@ class Objective:
 
         Raises:
             NotDifferentiable: if autograd has no derivative of a layer or operation.
+            OutOfMemory: if even one row at a time does not fit, or the rows may not be regrouped.
         """
         self.num_gradients += 1
+        return with_less_memory(
+            lambda: self._gradient(theta, batch_size), lambda cause: self._shrink(batch_size, cause)
+        )
+
+    def _gradient(self, theta: Tensor, batch_size: int | None) -> tuple[float, Tensor]:
         leaf = theta.detach().requires_grad_()
         total, decay = 0.0, self.problem.weight_decay
         gradient = torch.zeros(self.num_parameters, dtype=torch.float64, device=self.device)

@@ -1,53 +1,23 @@
-"""The Hessian at one θ as an operator: v to Hv over the whole data set, exact to rounding.
-
-Reverse over reverse (Pearlmutter 1994): Hv = ∇(gᵀv). The graph of the first backward is kept for as many batches as fit in
-memory, which saves the forward and the first backward of every later product (about 1 to 2 gradients a product instead
-of 2 to 3); the other batches are differentiated afresh.
-"""
+"""The Hessian at one θ as an operator: v to Hv over the whole data set, exact to rounding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
-from saddlescope.curvature.errors import NonFiniteLoss, NotDifferentiable
-from saddlescope.curvature.objective import Objective, differentiate
+from saddlescope.curvature.backoff import is_out_of_memory, with_less_memory
+from saddlescope.curvature.errors import NonFiniteLoss, OutOfMemory
+from saddlescope.curvature.modes import AGREEMENT, ModeChoice, choose_mode
+from saddlescope.curvature.objective import Objective
+from saddlescope.curvature.products import BatchProducts, Mode, prepare
 
 DEFAULT_GRAPH_BYTES = 4 * 2**30
-
-
-@dataclass(frozen=True)
-class _GradientGraph:
-    """∇ℓ_b (n,) of one batch with the graph that differentiates it once more."""
-
-    leaf: Tensor
-    gradient: Tensor
-
-    def product(self, vector: Tensor, *, keep: bool) -> Tensor:
-        if not self.gradient.requires_grad:  # ℓ_b is linear in θ
-            return torch.zeros_like(vector)
-        try:
-            (product,) = torch.autograd.grad(
-                self.gradient, self.leaf, vector, retain_graph=keep, materialize_grads=True
-            )
-        except RuntimeError as missing:
-            if "derivative" in str(missing) or "not implemented" in str(missing):
-                raise NotDifferentiable(f"autograd has no second derivative here: {missing}") from missing
-            raise
-        return product
-
-    def products(self, block: Tensor) -> Tensor:
-        """Rows H_b·block[i] (k, n), batched by vmap over the kept graph."""
-        if not self.gradient.requires_grad:
-            return torch.zeros_like(block)
-        (products,) = torch.autograd.grad(
-            self.gradient, self.leaf, block, retain_graph=True, is_grads_batched=True, materialize_grads=True
-        )
-        return products
+DEFAULT_MATVECS = 150
 
 
 class HessianOperator:
@@ -56,40 +26,85 @@ class HessianOperator:
     Args:
         objective: L at its working precision.
         theta: the point (n,); H does not move when it is changed afterwards.
-        graph_bytes: what the kept graphs may take; further batches are differentiated at every product.
+        mode: how products are computed; the fastest by a short measurement at the first product when None.
+        graph_bytes: what graphs and records may take; further batches are differentiated at every product.
+        expected_matvecs: how many products the measurement shall pay for.
 
-    Cost of a product: one or two gradients where the graph is kept, two to three otherwise.
+    Cost of a product: one to two gradients where a graph is kept, two to four otherwise. When memory does not suffice, what is
+    kept is released, batches and blocks are halved, and the product is done again.
     """
 
-    def __init__(self, objective: Objective, theta: Tensor, *, graph_bytes: int = DEFAULT_GRAPH_BYTES) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        theta: Tensor,
+        *,
+        mode: Mode | None = None,
+        graph_bytes: int = DEFAULT_GRAPH_BYTES,
+        expected_matvecs: int = DEFAULT_MATVECS,
+    ) -> None:
         self.objective = objective
         self.theta = theta.detach().clone()
         self.size = objective.num_parameters
         self.num_matvecs = 0
         self.graph_bytes = graph_bytes
-        self._kept: list[_GradientGraph] | None = None
-        self._is_single = objective.num_batches() == 1
+        self.expected_matvecs = expected_matvecs
+        self._choice = _given(mode, graph_bytes)
+        self._kept: list[tuple[float, BatchProducts]] | None = None
+        self._batch_size = objective.batch_size
+        self._block: int | None = None
+        self._is_batchable: bool | None = None
 
-    def _graph(self, batch: Mapping[str, Tensor]) -> _GradientGraph:
-        leaf = self.theta.requires_grad_()
-        value = self.objective.batch_loss(leaf, batch)
-        if not value.requires_grad:
-            return _GradientGraph(leaf, torch.zeros_like(leaf).detach())
-        return _GradientGraph(leaf, differentiate(value, leaf, create_graph=True))
+    @property
+    def mode(self) -> Mode:
+        """How products are computed; measured now if that has not happened."""
+        return self.choice.mode
 
-    def _graphs(self) -> list[_GradientGraph]:
-        """The kept graphs, of the first batches that fit; built at the first product."""
-        if self._kept is None:
-            self._kept, used = [], 0
-            for _, batch in self.objective.batches():
-                saved = _SavedBytes()
-                with saved_tensors_hooks(saved.pack, lambda tensor: tensor):
-                    graph = self._graph(batch)
-                used += saved.total
-                if used > self.graph_bytes:
-                    break
-                self._kept.append(graph)
+    @property
+    def choice(self) -> ModeChoice:
+        """The mode with its measurement."""
+        if self._choice is None:
+            self._choice = with_less_memory(
+                lambda: choose_mode(
+                    self.objective,
+                    self.theta,
+                    expected_matvecs=self.expected_matvecs,
+                    budget_bytes=self.graph_bytes,
+                ),
+                self._give_way,
+            )
+            self._batch_size = self.objective.batch_size
+        return self._choice
+
+    def _products(self) -> list[tuple[float, BatchProducts]]:
+        """Each batch's weight and products: by the chosen mode as far as memory is allowed, then by the overflow's."""
+        if self._kept is None or self._batch_size != self.objective.batch_size:
+            self._kept = None
+            choice, size = self.choice, self.objective.batch_size
+            first = choice.first if size == self._batch_size else None
+            used, mode, built = 0, choice.mode, list[tuple[float, BatchProducts]]()
+            for weight, batch in self.objective.batches():
+                products = first or prepare(mode, self.objective, self.theta, batch)
+                first = None
+                if used + products.num_bytes > self.graph_bytes:
+                    mode = choice.overflow
+                    products = prepare(mode, self.objective, self.theta, batch)
+                used += products.num_bytes
+                built.append((weight, products))
+            self._kept, self._batch_size = built, size
+            self._choice = replace(choice, first=None)
         return self._kept
+
+    def _give_way(self, cause: OutOfMemory) -> None:
+        """Release everything kept and allow half as much, for half the rows; at one row, nothing is kept."""
+        self._kept = None
+        if self._choice is not None:
+            self._choice = replace(self._choice, first=None)
+        self.graph_bytes //= 2
+        if not self.objective.halve_batches():
+            if not self.graph_bytes:
+                raise cause
+            self.graph_bytes = 0
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Hv (n,), one product over the whole data set, summed over batches in float64.
@@ -97,58 +112,81 @@ class HessianOperator:
         Raises:
             NonFiniteLoss: if the product is not finite.
             NotDifferentiable: if an operation has no second derivative.
+            OutOfMemory: if even one row at a time does not fit, or the rows may not be regrouped.
         """
         self.num_matvecs += 1
-        kept = self._graphs()
-        total: Tensor | None = None
-        for index, (weight, batch) in enumerate(self.objective.batches()):
-            is_kept = index < len(kept)
-            graph = kept[index] if is_kept else self._graph(batch)
-            product = graph.product(vector, keep=is_kept)
-            if self._is_single:
-                total = product.mul_(weight) if weight != 1.0 else product
-            elif total is None:
-                total = product.double().mul_(weight)
-            else:
-                total.add_(product, alpha=weight)
-        assert total is not None  # noqa: S101 - a data set has at least one batch
-        result = total.to(self.objective.dtype)
-        if self.objective.problem.weight_decay:
-            result = result.add(vector, alpha=self.objective.problem.weight_decay)
-        if not torch.isfinite(result).all():
-            raise NonFiniteLoss("a Hessian-vector product at θ is NaN or infinite")
-        return result
+        return with_less_memory(lambda: self._sum(vector, lambda batch: batch.product(vector)), self._give_way)
 
     def matmat(self, block: Tensor) -> Tensor:
         """Rows H·block[i] (k, n) for rows block (k, n): k products, batched by vmap where every operation allows it.
 
         Raises:
             NonFiniteLoss: if a product is not finite.
+            NotDifferentiable: if an operation has no second derivative.
+            OutOfMemory: as for `matvec`.
         """
-        kept = self._graphs()
-        if len(kept) < self.objective.num_batches():
+        count = block.shape[0]
+        if count > 1 and not self._batches_rightly():
             return torch.stack([self.matvec(row) for row in block])
-        self.num_matvecs += block.shape[0]
-        total = torch.zeros(block.shape, dtype=torch.float64, device=block.device)
-        for (weight, _), graph in zip(self.objective.batches(), kept, strict=True):
-            total.add_(graph.products(block), alpha=weight)
-        if self.objective.problem.weight_decay:
-            total.add_(block, alpha=self.objective.problem.weight_decay)
-        if not torch.isfinite(total).all():
-            raise NonFiniteLoss("the Hessian at θ has an entry that is NaN or infinite")
-        return total.to(self.objective.dtype)
+        self.num_matvecs += count
+
+        def products() -> Tensor:
+            pieces = torch.split(block, min(self._block or count, count))
+            return torch.cat([self._sum(piece, partial(_rows, piece)) for piece in pieces])
+
+        def give_way(cause: OutOfMemory) -> None:
+            size = min(self._block or count, count)
+            if size > 1:
+                self._block = size // 2
+            else:
+                self._give_way(cause)
+
+        return with_less_memory(products, give_way)
+
+    def _batches_rightly(self) -> bool:
+        """Whether a random block gives what its rows give one by one; some operations have no batching rule, or a wrong one."""
+        if self._is_batchable is None:
+            generator = torch.Generator().manual_seed(0)
+            block = torch.randn(2, self.size, generator=generator, dtype=torch.float64).to(self.theta)
+            (_, products), *_ = self._products()
+            singly = torch.stack([products.product(row) for row in block])
+            try:
+                together = products.rows(block)
+            except RuntimeError as failure:
+                if is_out_of_memory(failure):
+                    raise
+                together = torch.full_like(singly, math.nan)
+            difference = (together - singly).double().norm().item()
+            self._is_batchable = difference <= AGREEMENT[self.theta.dtype] * singly.double().norm().item()
+        return self._is_batchable
+
+    def _sum(self, vectors: Tensor, apply: Callable[[BatchProducts], Tensor]) -> Tensor:
+        """Σ_b w_b·apply(batch) + weight_decay·vectors, over several batches in float64."""
+        products, decay = self._products(), self.objective.problem.weight_decay
+        if len(products) == 1:
+            ((weight, only),) = products
+            result = apply(only)
+            result = result if weight == 1.0 else result * weight
+            result = result.add(vectors, alpha=decay) if decay else result
+            # Autograd may hand the vector itself back, where H is the identity.
+            result = result.clone() if result.data_ptr() == vectors.data_ptr() else result
+        else:
+            total = torch.zeros(vectors.shape, dtype=torch.float64, device=vectors.device)
+            for weight, batch in products:
+                total.add_(apply(batch), alpha=weight)
+            result = total.add_(vectors, alpha=decay).to(self.objective.dtype)
+        # NaN and infinity reach the sum; what overflows only there is looked at again.
+        if not math.isfinite(result.sum().item()) and not torch.isfinite(result).all():
+            raise NonFiniteLoss("a Hessian-vector product at θ is NaN or infinite")
+        return result
 
 
-class _SavedBytes:
-    """Counts the bytes that autograd keeps for a graph, each storage once."""
+def _rows(block: Tensor, batch: BatchProducts) -> Tensor:
+    return batch.rows(block)
 
-    def __init__(self) -> None:
-        self.total = 0
-        self._seen: set[int] = set()
 
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.total += storage.nbytes()
-        return tensor
+def _given(mode: Mode | None, graph_bytes: int) -> ModeChoice | None:
+    """No measurement where the mode is asked for, or nothing may be kept."""
+    if mode is None and graph_bytes > 0:
+        return None
+    return ModeChoice(Mode.REVERSE_OVER_REVERSE if mode is None else mode)

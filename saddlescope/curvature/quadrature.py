@@ -8,13 +8,17 @@ Beta(m/2, (n−m)/2), which is inverted for a confidence interval. Golub, Meuran
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.beta_law import regularized_beta
 from saddlescope.curvature.lanczos import LanczosCycle, tridiagonal
+
+MASS_ROUNDING = 8 * torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,32 @@ class Share:
     low: float
     high: float
 
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the eigenvalues below −τ, within ±τ and above τ; their six bounds hold together."""
+
+    negative: Share
+    zero: Share
+    positive: Share
+
 
 def mass_below(cycle: LanczosCycle, point: float) -> tuple[float, float]:
-    """(sure lower bound of the mass on (−∞, point), sure upper bound of the mass on (−∞, point])."""
+    """(lower bound of the mass on (−∞, point), upper bound of the mass on (−∞, point]), sure but for product errors.
+
+    The bounds belong to the H + E whose exact Lanczos coefficients these are (see `lambda_min_bound`): an eigenvalue within
+    ‖E‖ of the point may be counted on either side. The eigensolver's own rounding of the weights is allowed for.
+    """
+    low, high = _bracket(cycle, point)
+    slack = MASS_ROUNDING * (cycle.num_steps + 1)
+    return max(0.0, low - slack), min(1.0, high + slack)
+
+
+def _bracket(cycle: LanczosCycle, point: float) -> tuple[float, float]:
     k = cycle.num_steps
     shifted = tridiagonal(cycle.alpha, cycle.beta[:-1]) - point * torch.eye(k, dtype=torch.float64)
     if cycle.is_exhausted or cycle.beta[-1] == 0:
@@ -45,11 +72,36 @@ def mass_below(cycle: LanczosCycle, point: float) -> tuple[float, float]:
     values, vectors = torch.linalg.eigh(tridiagonal(alpha, cycle.beta))
     weights = vectors[0].square()
     node = (values - point).abs().argmin().item()
-    return weights[:node].sum().item(), min(1.0, weights[: node + 1].sum().item())
+    return weights[:node].sum().item(), weights[: node + 1].sum().item()
 
 
-def share_interval(mass: tuple[float, float], *, size: int, failure_probability: float) -> Share:
-    """Share m/n of the eigenvalues whose spectral mass under one uniform probe lies between `mass[0]` and `mass[1]`.
+def pooled(values: Sequence[tuple[float, float]], norms: Sequence[float]) -> tuple[float, float]:
+    """Brackets of r unit probes' masses as one bracket, probe i weighted by its R_i² ~ χ²_n (see `probe_norm`).
+
+    R_i times a uniform unit vector is Gaussian, so r of them see m of n eigenvalues with a mass of exactly
+    Beta(rm/2, r(n−m)/2); equal weights would only come near that.
+    """
+    total = sum(norms)
+    low = sum(weight * value[0] for weight, value in zip(norms, values, strict=True)) / total
+    high = sum(weight * value[1] for weight, value in zip(norms, values, strict=True)) / total
+    return low, high
+
+
+def probe_norm(size: int, *, generator: torch.Generator) -> float:
+    """A draw of χ²_n, n ≥ 2: the squared norm of a Gaussian vector (n,), independent of its direction."""
+    # Marsaglia, Tsang 2000: d·v is Gamma(n/2) when log u < z²/2 + d − dv + d log v.
+    d = size / 2 - 1 / 3
+    c = 1 / math.sqrt(9 * d)
+    while True:
+        z = torch.randn((), generator=generator, dtype=torch.float64).item()
+        u = 1 - torch.rand((), generator=generator, dtype=torch.float64).item()
+        v = (1 + c * z) ** 3
+        if v > 0 and math.log(u) < 0.5 * z * z + d * (1 - v + math.log(v)):
+            return 2 * d * v
+
+
+def share_interval(mass: tuple[float, float], *, size: int, failure_probability: float, num_probes: int = 1) -> Share:
+    """Share m/n of the eigenvalues whose spectral mass under uniform probes lies between `mass[0]` and `mass[1]`.
 
     Clopper-Pearson: the smallest and the largest m under which the observed mass is not too unlikely.
     """
@@ -59,11 +111,12 @@ def share_interval(mass: tuple[float, float], *, size: int, failure_probability:
     def mass_cdf(m: int, x: float) -> float:
         if m == 0:
             return 1.0
-        return 0.0 if m == size else regularized_beta(x, m / 2, (size - m) / 2)
+        return 0.0 if m == size else regularized_beta(x, num_probes * m / 2, num_probes * (size - m) / 2)
 
     fewest = _first(size, lambda m: m == size or 1 - mass_cdf(m, low) > tail) if low > 0 else 0
     most = _first(size, lambda m: m == size or mass_cdf(m + 1, high) <= tail) if high < 1 else size
-    return Share(estimate=(low + high) / 2, low=fewest / size, high=most / size)
+    # Where a mass is too small for any count, one that is there at all still has an eigenvalue.
+    return Share(estimate=(low + high) / 2, low=fewest / size, high=max(fewest, most) / size)
 
 
 def _first(size: int, holds: Callable[[int], bool]) -> int:
@@ -78,33 +131,36 @@ def _first(size: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def regularized_beta(x: float, a: float, b: float) -> float:
-    """I_x(a, b), the distribution function of Beta(a, b), by Lentz's continued fraction (DLMF 8.17.22)."""
-    if x <= 0.0 or x >= 1.0:
-        return 0.0 if x <= 0.0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - regularized_beta(1.0 - x, b, a)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    fraction, c, d = 1.0, 1.0, 0.0
-    for index in range(1, 200_000):
-        half = index // 2
-        if index == 1:
-            numerator = 1.0
-        elif index % 2 == 1:
-            numerator = half * (b - half) * x / ((a + 2 * half - 1) * (a + 2 * half))
-        else:
-            m = half - 1
-            numerator = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        d = 1.0 / _nonzero(1.0 + numerator * d)
-        c = _nonzero(1.0 + numerator / c)
-        fraction *= c * d
-        if index > 1 and abs(c * d - 1.0) < 1e-14:
-            break
-    return math.exp(log_front) * (fraction - 1.0) / a
+def spectral_shares(
+    cycles: Sequence[LanczosCycle], norms: Sequence[float], *, size: int, zero_tol: float, failure_probability: float
+) -> Shares:
+    """Shares on either side of ±τ from independent probes' cycles, whose bounds all hold with probability 1 − p.
+
+    n₋ and n₊ take p/2 each; n₀ = n − n₋ − n₊ follows. Estimates are the weights of the Ritz values: one within its residual
+    norm of zero may stand for a zero eigenvalue, and counts for neither side.
+    """
+    interval = partial(share_interval, size=size, failure_probability=failure_probability / 2, num_probes=len(cycles))
+    below = pooled([mass_below(cycle, -zero_tol) for cycle in cycles], norms)
+    above = pooled([mass_below(cycle, zero_tol) for cycle in cycles], norms)
+    negative = interval(below)
+    positive = interval((1 - above[1], 1 - above[0]))
+    signs = pooled([_signed_weights(cycle, zero_tol) for cycle in cycles], norms)
+    negative = clipped(negative, signs[0])
+    positive = clipped(positive, signs[1])
+    low, high = max(0.0, 1 - negative.high - positive.high), max(0.0, 1 - negative.low - positive.low)
+    zero = clipped(Share(low, low, high), 1 - negative.estimate - positive.estimate)
+    return Shares(negative, zero, positive)
 
 
-def _nonzero(value: float) -> float:
-    return value if abs(value) > 1e-300 else 1e-300
+def _signed_weights(cycle: LanczosCycle, zero_tol: float) -> tuple[float, float]:
+    ritz = cycle.ritz()
+    width = ritz.residual_norms.clamp(min=zero_tol)
+    return ritz.weights[ritz.values < -width].sum().item(), ritz.weights[ritz.values > width].sum().item()
+
+
+def clipped(share: Share, estimate: float) -> Share:
+    """The share with an estimate of its own, kept within its bounds."""
+    return Share(min(max(estimate, share.low), share.high), share.low, share.high)
 
 
 def smoothed_density(cycle: LanczosCycle, grid: Tensor) -> Tensor:

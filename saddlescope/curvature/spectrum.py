@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,21 +11,23 @@ from torch import Tensor
 from saddlescope.curvature.certificate import lambda_max_bound, lambda_min_bound
 from saddlescope.curvature.dense import DenseSpectrum, dense_spectrum
 from saddlescope.curvature.escape import Direction
-from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
+from saddlescope.curvature.extremes import MIN_STEPS, EndsGoal, find_extremes
+from saddlescope.curvature.lanczos import LanczosCycle, LanczosState, sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.operator import HessianOperator
-from saddlescope.curvature.quadrature import Share, mass_below, share_interval
+from saddlescope.curvature.probing import at_least, at_most, probe_shares, proven_counts
+from saddlescope.curvature.quadrature import Share
 from saddlescope.curvature.verdict import Bounds
 
-RESIDUAL_RTOL = 1e-3
 BOUND_RTOL = 1e-2
 TOLERANCE_FACTOR = 8
-MIN_LANCZOS_STEPS = 20
+BASIS_BYTES = 4 * 2**30
+MAX_PROBES = 8
 
 
 @dataclass(frozen=True)
 class SpectralKnowledge:
-    """Either all eigenpairs (`dense`) or a Lanczos cycle with certified bounds (`cycle`).
+    """Either all eigenpairs (`dense`) or the coefficients of a Lanczos cycle with certified bounds (`cycle`, its basis gone).
 
     Attributes:
         scale: max|λ| as far as known.
@@ -33,9 +35,13 @@ class SpectralKnowledge:
         error: a bound on what rounding does to an eigenvalue, ‖E‖.
         asymmetry: ‖(H − Hᵀ)/2‖ as measured.
         negative: share of eigenvalues below −τ, with bounds.
+        zero: share within ±τ, with bounds.
         positive: share above τ; the minimum ratio.
         inertia: (n₋, n₀, n₊) where every eigenvalue is known.
-        is_budget_spent: the cycle ended before its bounds had settled.
+        lowest: measured directions of curvature below −τ, the lowest first, copies of a repeated eigenvalue included.
+        lowest_direction: of the lowest curvature, whatever its sign.
+        is_budget_spent: the products ended before the ends of the spectrum had settled.
+        num_probes: random starts behind the shares; 0 where every eigenvalue is known.
     """
 
     dense: DenseSpectrum | None
@@ -47,11 +53,14 @@ class SpectralKnowledge:
     lambda_min: Bounds
     lambda_max: Bounds
     negative: Share
+    zero: Share
     positive: Share
     inertia: tuple[int, int, int] | None
     lowest: tuple[Direction, ...]
+    lowest_direction: Direction
     highest: Direction
     is_budget_spent: bool
+    num_probes: int = 0
 
 
 def tolerance(error: float, *, zero_tol: float | None, loss_noise: float, reach: float) -> float:
@@ -74,6 +83,7 @@ def by_eigendecomposition(
     error = max(dense.asymmetry, 2 * measured.matvec_noise, dense.rounding)
     tau = tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=_reach(operator))
     negative, positive = int((values < -tau).sum()), int((values > tau).sum())
+    zero = n - negative - positive
     first, last = values[0].item(), values[-1].item()
     lowest = _generic_eigenvectors(dense, min(num_directions, negative), error, generator=generator)
     directions = tuple(_dense_direction(operator, dense, vector) for vector in lowest.T)
@@ -87,9 +97,11 @@ def by_eigendecomposition(
         lambda_min=Bounds(first, first - error, first + error, 0.0),
         lambda_max=Bounds(last, last - error, last + error, 0.0),
         negative=Share(negative / n, negative / n, negative / n),
+        zero=Share(zero / n, zero / n, zero / n),
         positive=Share(positive / n, positive / n, positive / n),
-        inertia=(negative, n - negative - positive, positive),
+        inertia=(negative, zero, positive),
         lowest=directions,
+        lowest_direction=directions[0] if directions else _dense_direction(operator, dense, dense.eigenvectors[:, 0]),
         highest=_dense_direction(operator, dense, dense.eigenvectors[:, -1]),
         is_budget_spent=False,
     )
@@ -132,80 +144,106 @@ def by_lanczos(
     num_directions: int,
     generator: torch.Generator,
     on_progress: Callable[[float, float, float], None],
+    basis_bytes: int = BASIS_BYTES,
+    max_probes: int = MAX_PROBES,
+    state: LanczosState | None = None,
+    on_state: Callable[[LanczosState], None] | None = None,
+    state_every_seconds: float = 60.0,
+    seed: int | None = None,
 ) -> SpectralKnowledge:
-    """One reorthogonalized Lanczos cycle from a uniform start: Ritz pairs, certified bounds, and shares by quadrature.
+    """Extreme eigenpairs, certified bounds and shares of the spectrum from Hessian products alone.
 
-    Costs at most `max_matvecs` products and two more for each direction that is kept.
+    A first reorthogonalized cycle from a uniform start, as long as the budget and `basis_bytes` allow, gives certificates and
+    quadrature; restarts sharpen the ends beyond the memory, a deflated run finds copies, and what is left of the budget
+    goes to further probes where those narrow the shares. At most `max_matvecs` products and one more for each
+    direction kept. `state` and `on_state` belong to the first cycle (see `tridiagonalize`).
     """
-    objective, n = operator.objective, operator.size
-    start = sphere_vector(n, generator=generator, dtype=objective.dtype, device=objective.device)
-    reach = _reach(operator)
+    objective, n, reach = operator.objective, operator.size, _reach(operator)
+    epsilon = torch.finfo(objective.dtype).eps
 
-    def tau_of(scale: float) -> tuple[float, float]:
-        error = max(2 * measured.matvec_noise, 8 * torch.finfo(objective.dtype).eps * scale)
-        return error, tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=reach)
+    def error_of(scale: float) -> float:
+        return max(2 * measured.matvec_noise, 8 * epsilon * scale)
 
-    settled = False
+    def tau_of(scale: float) -> float:
+        return tolerance(error_of(scale), zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=reach)
 
-    def should_stop(cycle: LanczosCycle) -> bool:
-        nonlocal settled
+    goal = EndsGoal(tolerance_of=tau_of, num_directions=num_directions)
+
+    def bounds_of(cycle: LanczosCycle) -> tuple[float, float]:
+        noise, p = measured.matvec_noise, failure_probability
+        return (
+            lambda_min_bound(cycle, size=n, failure_probability=p, product_error=noise),
+            lambda_max_bound(cycle, size=n, failure_probability=p, product_error=noise),
+        )
+
+    def is_settled(cycle: LanczosCycle) -> bool:
         ritz = cycle.ritz()
-        scale = ritz.values.abs().max().item()
-        _, tau = tau_of(scale)
-        on_progress(cycle.num_steps / max_matvecs, ritz.values[0].item(), ritz.residual_norms[0].item())
-        wanted = max(1, min(num_directions, int((ritz.values < -tau).sum())))
-        ends = torch.cat([ritz.residual_norms[:wanted], ritz.residual_norms[-1:]])
-        settled = cycle.num_steps >= MIN_LANCZOS_STEPS and bool((ends <= RESIDUAL_RTOL * scale).all())
-        if settled and ritz.values[0].item() > -tau:
-            bound = lambda_min_bound(
-                cycle, size=n, failure_probability=failure_probability, product_error=measured.matvec_noise
-            )
-            settled = ritz.values[0].item() - bound <= BOUND_RTOL * scale
-        return settled
+        values = ritz.values
+        lowest, tau = values[0].item(), goal.see(values)
+        on_progress(cycle.num_steps / max_matvecs, lowest, ritz.residual_norms[0].item())
+        if cycle.num_steps < MIN_STEPS or not goal.is_met(values, ritz.residual_norms):
+            return False
+        bound = bounds_of(cycle)[0] if lowest >= -tau else lowest
+        # A sign that a bound can still prove is worth the budget; that of zero is not to be had here.
+        return bound > tau if lowest > tau else lowest - bound <= BOUND_RTOL * goal.scale
 
-    cycle = tridiagonalize(operator.matvec, start, num_matvecs=max_matvecs, should_stop=should_stop)
-    ritz = cycle.ritz()
-    scale = ritz.values.abs().max().item()
-    error, tau = tau_of(scale)
-    low = lambda_min_bound(cycle, size=n, failure_probability=failure_probability, product_error=measured.matvec_noise)
-    high = lambda_max_bound(cycle, size=n, failure_probability=failure_probability, product_error=measured.matvec_noise)
-    num_negative = int((ritz.values < -tau).sum())
-    lowest = tuple(
-        _measured_direction(operator, cycle.vector(ritz.coefficients[:, index]))
-        for index in range(max(1, min(num_directions, num_negative)))
+    rows = max(2, basis_bytes // (n * objective.theta.element_size()) - 1)
+    start = sphere_vector(n, generator=generator, dtype=objective.dtype, device=objective.device)
+    cycle = tridiagonalize(
+        operator.matvec,
+        start,
+        num_matvecs=min(rows, max_matvecs, n),
+        should_stop=is_settled,
+        state=state,
+        on_state=on_state,
+        state_every_seconds=state_every_seconds,
+        seed=seed,
     )
-    highest = _measured_direction(operator, cycle.vector(ritz.coefficients[:, -1]))
-    below, above = mass_below(cycle, -tau), mass_below(cycle, tau)
-    negative = share_interval(below, size=n, failure_probability=failure_probability)
-    positive = share_interval((1 - above[1], 1 - above[0]), size=n, failure_probability=failure_probability)
-    # A Ritz value within its residual norm of zero may stand for a zero eigenvalue: its weight estimates neither side.
-    weights, width = ritz.weights, ritz.residual_norms.clamp(min=tau)
+    del start
+    settled = cycle.is_exhausted or is_settled(cycle)
+    low, high = bounds_of(cycle)
+    steps = cycle.num_steps
+    ends = find_extremes(
+        operator.matvec,
+        cycle,
+        goal,
+        is_settled=settled,
+        max_matvecs=max_matvecs - steps,
+        generator=generator,
+        on_progress=lambda spent, lowest, residual: on_progress((steps + spent) / max_matvecs, lowest, residual),
+    )
+    cycle = cycle.without_basis()
+    error, tau = error_of(goal.scale), tau_of(goal.scale)
+    spent = steps + ends.num_matvecs
+    shares, num_probes = probe_shares(
+        operator.matvec,
+        cycle,
+        zero_tol=tau,
+        failure_probability=failure_probability,
+        num_affordable=1 + (max_matvecs - spent) // steps,
+        max_probes=max_probes,
+        generator=generator,
+    )
+    negatives, positives = proven_counts(cycle, ends.lowest, tau, error=error)
     return SpectralKnowledge(
         dense=None,
         cycle=cycle,
-        scale=scale,
+        scale=goal.scale,
         zero_tol=tau,
         error=error,
         asymmetry=measured.asymmetry,
         # A Rayleigh quotient of a measured unit vector bounds λ_min from above, whatever Lanczos did.
-        lambda_min=Bounds(ritz.values[0].item(), low, lowest[0].curvature + error, failure_probability),
-        lambda_max=Bounds(ritz.values[-1].item(), highest.curvature - error, high, failure_probability),
-        negative=replace(negative, estimate=_clipped(weights[ritz.values < -width].sum().item(), negative)),
-        positive=replace(positive, estimate=_clipped(weights[ritz.values > width].sum().item(), positive)),
+        lambda_min=Bounds(
+            max(ends.lowest[0].curvature, low), low, ends.lowest[0].curvature + error, failure_probability
+        ),
+        lambda_max=Bounds(min(ends.highest.curvature, high), ends.highest.curvature - error, high, failure_probability),
+        negative=at_least(shares.negative, negatives / n),
+        positive=at_least(shares.positive, positives / n),
+        zero=at_most(shares.zero, 1 - (negatives + positives) / n),
         inertia=None,
-        lowest=lowest if num_negative else (),
-        highest=highest,
-        is_budget_spent=not (settled or cycle.is_exhausted),
+        lowest=tuple(found for found in ends.lowest if found.curvature < -tau),
+        lowest_direction=ends.lowest[0],
+        highest=ends.highest,
+        is_budget_spent=not (settled or ends.is_settled),
+        num_probes=num_probes,
     )
-
-
-def _clipped(estimate: float, share: Share) -> float:
-    return min(max(estimate, share.low), share.high)
-
-
-def _measured_direction(operator: HessianOperator, vector: Tensor) -> Direction:
-    """A unit vector with its Rayleigh quotient and residual from one product of its own."""
-    product = operator.matvec(vector).double()
-    unit = vector.double()
-    curvature = (torch.dot(unit, product) / torch.dot(unit, unit)).item()
-    return Direction(vector, curvature, (product - curvature * unit).norm().item())

@@ -11,6 +11,7 @@ from saddlescope.contract.vocabulary import Strength, Verdict
 from saddlescope.curvature.criticality import FLAT_SHARE, Criticality
 from saddlescope.curvature.degenerate import KernelFinding
 from saddlescope.curvature.noise import Smoothness
+from saddlescope.curvature.sampling import SampledCurvature
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Bounds:
 class Evidence:
     """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None.
 
+    `gap_to_bound` is L less a number that it never falls below, 0 where the difference is rounding; None if none is known.
     `kernel_obstacle` says why orders three and four were not examined where `kernel` is None.
     """
 
@@ -42,6 +44,9 @@ class Evidence:
     kernel: KernelFinding | None
     kernel_obstacle: str
     probe_decrease: float
+    gap_to_bound: float | None
+    sampled: SampledCurvature | None = None
+    is_sample: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,38 @@ def decide(evidence: Evidence) -> Decision:
     if not evidence.criticality.is_critical:
         return _not_critical(evidence.criticality)
     decision = _by_inertia(evidence) if evidence.inertia is not None else _by_bounds(evidence)
+    if evidence.is_sample:
+        decision = _of_the_population(decision, evidence)
     if decision.strength is Strength.PROVED and not evidence.criticality.is_zero_to_rounding:
         return replace(decision, strength=Strength.NUMERICAL)
     return decision
+
+
+def _of_the_population(decision: Decision, evidence: Evidence) -> Decision:
+    """What a verdict over the rows says of the population that they were drawn from."""
+    sampled, tau = evidence.sampled, evidence.zero_tol
+    if decision.verdict is not Verdict.SADDLE:
+        return _undecided(
+            f"over these rows: {decision.verdict.value} ({decision.statement}); the rows are a sample, from which only "
+            "negative curvature can be carried over to the population"
+        )
+    if sampled is None:
+        return _undecided(
+            f"over these rows: saddle ({decision.statement}); the rows are a sample of fewer than 16, or the loss is no sum "
+            "over rows, so that nothing is known of the population"
+        )
+    if not sampled.is_below(tau):
+        return _undecided(
+            f"over these rows: saddle ({decision.statement}); on rows it was not chosen on, the lowest direction has curvature "
+            f"{sampled.mean:.3g} ± {sampled.standard_error:.2g}, not surely negative"
+        )
+    return replace(
+        decision,
+        strength=Strength.PROBABILISTIC,
+        failure_probability=sampled.failure_probability,
+        statement=f"{decision.statement}; on rows it was not chosen on, the lowest direction has curvature {sampled.mean:.3g} ± "
+        f"{sampled.standard_error:.2g}",
+    )
 
 
 def _undecided(statement: str) -> Decision:
@@ -110,6 +144,8 @@ def _by_inertia(evidence: Evidence) -> Decision:
 def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> Decision:
     """H is semidefinite with a kernel: orders three and four decide, where the gradient is zero to rounding."""
     finding, numerical = evidence.kernel, Strength.NUMERICAL
+    if evidence.gap_to_bound == 0 and positive:
+        return _at_the_bound(f"{zero} of {negative + zero + positive} eigenvalues are zero to {evidence.zero_tol:.3g}")
     if finding is None:
         return _undecided(
             f"{zero} eigenvalues are zero to {evidence.zero_tol:.3g} and the others have one sign; orders three and four "
@@ -118,6 +154,11 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
     tried = (
         f"{finding.num_directions} direction{'s' if finding.num_directions > 1 else ''} of a kernel of dimension {zero}"
     )
+    if finding.explained_dimension:
+        explained = (
+            f"{finding.explained_dimension} of {zero} flat directions explained by {', '.join(finding.generators)}"
+        )
+        tried = f"{tried}; {explained}" if finding.num_directions else f"the kernel: {explained}"
     descends = finding.has_descent or negative > 0
     ascends = finding.has_ascent or positive > 0
     if finding.order == 3 or (descends and ascends and finding.order == 4):
@@ -165,6 +206,16 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
     return Decision(Verdict.PLATEAU, 4, numerical, 0.0, f"orders 2, 3 and 4 vanish in {tried}{lower}")
 
 
+def _at_the_bound(flat: str) -> Decision:
+    return Decision(
+        Verdict.FLAT_MINIMUM,
+        2,
+        Strength.NUMERICAL,
+        0.0,
+        f"L is at a bound that it never falls below, to rounding, so that nothing descends; {flat}",
+    )
+
+
 def _by_bounds(evidence: Evidence) -> Decision:
     low, high, tau = evidence.lambda_min, evidence.lambda_max, evidence.zero_tol
     if low.high < -tau and high.low > tau:
@@ -190,6 +241,13 @@ def _by_bounds(evidence: Evidence) -> Decision:
             Strength.PROBABILISTIC,
             high.failure_probability,
             f"every eigenvalue is at most {high.high:.3g}, up to a failure probability of {high.failure_probability:.3g}",
+        )
+    if evidence.gap_to_bound == 0 and high.low > tau and low.estimate <= tau:
+        return _at_the_bound(f"the lowest curvature that was found is {low.estimate:.3g}")
+    if low.high < -tau:
+        return _undecided(
+            f"a direction of curvature at most {low.high:.3g} was measured and none that rises by more than {tau:.3g}: "
+            "a saddle or a maximum"
         )
     return _undecided(
         f"no curvature below {low.low:.3g} exists (failure probability {low.failure_probability:.3g}) and none below "

@@ -1,0 +1,1 @@
+"""Extreme eigenpairs and dense verdicts beside other libraries: one process a contestant, one judge for all."""

@@ -1,0 +1,59 @@
+"""Put the stored results into docs/performance.md, between its markers: `python -m benchmarks.peers.page`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from benchmarks.peers.environment import REPOSITORY, RESULTS
+
+PAGE = REPOSITORY / "docs" / "performance.md"
+
+
+def main() -> None:
+    text = PAGE.read_text()
+    for name, render in (("extreme_pairs", extreme_pairs), ("dense_verdict", dense_verdict)):
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            before, _, rest = text.partition(f"<!-- {name} -->\n")
+            _, _, after = rest.partition(f"<!-- end of {name} -->")
+            table = render(json.loads(path.read_text()))
+            text = f"{before}<!-- {name} -->\n{table}<!-- end of {name} -->{after}"
+    PAGE.write_text(text)
+
+
+def extreme_pairs(results: Mapping) -> str:
+    lines = ["| workload | contestant | seconds | products | times ours |", "|---|---|--:|--:|--:|"]
+    for workload in results["workloads"]:
+        ours = workload["contestants"][0]["median_seconds"]
+        title = f"{workload['workload']}, n = {workload['num_parameters']:,}"
+        for contestant in workload["contestants"]:
+            seconds, failure = contestant["median_seconds"], contestant["failure"]
+            if seconds is None or ours is None or failure is not None:
+                lines.append(f"| {title} | {contestant['contestant']} | no: {failure} | | |")
+            else:
+                products = sorted(contestant["num_products"])[len(contestant["num_products"]) // 2]
+                lines.append(
+                    f"| {title} | {contestant['contestant']} | {seconds:.2f} | {products} | {seconds / ours:.2f} |"
+                )
+            title = ""
+    return "\n".join([*lines, "", _origin(results), ""])
+
+
+def dense_verdict(results: Mapping) -> str:
+    lines = [f"| {results['workload']}, n = {results['num_parameters']:,} | seconds |", "|---|--:|"]
+    lines += [f"| {entry['contestant']} | {entry['median_seconds']:.2f} |" for entry in results["contestants"]]
+    return "\n".join([*lines, f"| ratio | {results['ratio']:.2f} |", "", _origin(results), ""])
+
+
+def _origin(results: Mapping) -> str:
+    machine, versions = results["machine"], results["versions"]
+    peers = ", ".join(f"{name} {version}" for name, version in versions["peers"].items())
+    return (
+        f"{results['date'][:10]}, {machine['processor']}, {machine['threads']} threads of {machine['cores']} cores, load "
+        f"{machine['load_before']} before; Python {versions['python']}, torch {versions['torch']}, {peers}."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""What a Hessian-vector product costs in gradients, what Lanczos adds to its products, and the vectors that both hold.
+
+The gradient is the plain eager one, of the same loss with respect to the parameter tensors. Ratios are medians of five rounds in
+which gradient and product alternate, on two threads, one batch, float32. The peak is that of malloc'd tensors as torch's
+profiler counts allocations and releases, less what is there before (the
+record or graph that products keep among it), the basis and the peak of one gradient.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from saddlescope.curvature.lanczos import sphere_vector, tridiagonalize
+from saddlescope.curvature.objective import Objective, Problem
+from saddlescope.curvature.operator import HessianOperator
+
+NUM_ROUNDS = 5
+NUM_STEPS = 60
+LANCZOS_OVERHEAD = 0.10
+PEAK_VECTORS = 6.0
+
+
+@dataclass(frozen=True)
+class Network:
+    name: str
+    make: Callable[[], tuple[nn.Module, Tensor, Tensor]]
+    most_gradients: float
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.before, self.middle = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mixing, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        heads = self.mixing(self.before(x)).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)
+        scores = query @ key.transpose(-1, -2) * (width // self.num_heads) ** -0.5
+        hidden = torch.ones(length, length, dtype=torch.bool).triu(1)
+        mixed = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return x + self.feed(self.middle(x))
+
+
+class Transformer(nn.Module):
+    """Four blocks; the output is tied to the embedding: 0.87M parameters."""
+
+    def __init__(self, words: int = 512, width: int = 128, length: int = 64) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.Sequential(*(Block(width, 4) for _ in range(4)))
+        self.after = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden = self.after(self.blocks(self.embedding(tokens) + self.position))
+        return (hidden @ self.embedding.weight.T).flatten(0, 1)
+
+
+def perceptron() -> tuple[nn.Module, Tensor, Tensor]:
+    model = nn.Sequential(nn.Linear(784, 256), nn.Tanh(), nn.Linear(256, 128), nn.Tanh(), nn.Linear(128, 10))
+    return model, torch.randn(512, 784), torch.randint(0, 10, (512,))
+
+
+def convolutional() -> tuple[nn.Module, Tensor, Tensor]:
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2)),
+        *(nn.Flatten(), nn.Linear(32 * 49, 12), nn.Tanh(), nn.Linear(12, 10)),
+    )
+    return model, torch.randn(128, 1, 28, 28), torch.randint(0, 10, (128,))
+
+
+def transformer() -> tuple[nn.Module, Tensor, Tensor]:
+    return Transformer(), torch.randint(0, 512, (8, 64)), torch.randint(0, 512, (512,))
+
+
+def large() -> tuple[nn.Module, Tensor, Tensor]:
+    """A million parameters and 4,096 rows."""
+    model = nn.Sequential(nn.Linear(784, 768), nn.Tanh(), nn.Linear(768, 512), nn.Tanh(), nn.Linear(512, 10))
+    return model, torch.randn(4096, 784), torch.randint(0, 10, (4096,))
+
+
+NETWORKS = (
+    Network("perceptron, 235k", perceptron, 1.25),
+    Network("convolution net, 24k", convolutional, 1.3),
+    Network("transformer, 0.87M", transformer, 2.2),
+)
+
+
+def run() -> bool:
+    """Measure and print; True if every promise holds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        kept = [_cost(network) for network in NETWORKS]
+        kept.append(_lanczos())
+    finally:
+        torch.set_num_threads(threads)
+    return all(kept)
+
+
+def _cost(network: Network) -> bool:
+    objective, gradient = _objective(network.make)
+    operator = HessianOperator(objective, objective.theta)
+    vector = torch.randn(operator.size)
+    operator.matvec(vector)
+    gradient()
+    rounds = [(_seconds(gradient), _seconds(lambda: operator.matvec(vector))) for _ in range(NUM_ROUNDS)]
+    ratio = statistics.median(product for _, product in rounds) / statistics.median(first for first, _ in rounds)
+    milliseconds = 1e3 * statistics.median(first for first, _ in rounds)
+    return _line(f"{network.name}: {operator.mode}, gradient {milliseconds:.1f} ms", ratio, network.most_gradients)
+
+
+def _objective(make: Callable[[], tuple[nn.Module, Tensor, Tensor]]) -> tuple[Objective, Callable[[], object]]:
+    torch.manual_seed(0)
+    model, x, y = make()
+
+    def loss(tensors: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        output = torch.func.functional_call(model, dict(tensors), (batch["x"],))
+        return nn.functional.cross_entropy(output, batch["y"].reshape(-1))
+
+    parameters = list(model.parameters())
+
+    def gradient() -> object:
+        return torch.autograd.grad(nn.functional.cross_entropy(model(x), y), parameters)
+
+    data = {"x": x, "y": y.reshape(x.shape[0], -1)}
+    return Objective(Problem(loss, dict(model.named_parameters()), data=data), dtype=torch.float32), gradient
+
+
+def _lanczos() -> bool:
+    objective, gradient = _objective(large)
+    operator = HessianOperator(objective, objective.theta)
+    start = sphere_vector(
+        operator.size, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device=torch.device("cpu")
+    )
+    operator.matvec(start)
+    inside = 0.0
+
+    def matvec(vector: Tensor) -> Tensor:
+        nonlocal inside
+        began = time.perf_counter()
+        product = operator.matvec(vector)
+        inside += time.perf_counter() - began
+        return product
+
+    total = _seconds(lambda: tridiagonalize(matvec, start, num_matvecs=NUM_STEPS))
+    is_fast = _line(f"Lanczos beyond {NUM_STEPS} products, n = {operator.size}", total / inside - 1, LANCZOS_OVERHEAD)
+    vector_bytes = 4 * operator.size
+    single = _peak_bytes(gradient)
+    peak = _peak_bytes(lambda: tridiagonalize(operator.matvec, start, num_matvecs=NUM_STEPS))
+    vectors = (peak - NUM_STEPS * vector_bytes - single) / vector_bytes
+    return _line("vectors above basis and one gradient", vectors, PEAK_VECTORS) and is_fast
+
+
+def _peak_bytes(action: Callable[[], object]) -> int:
+    """The highest sum of tensor memory taken and not given back during `action`, as torch's profiler sees it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        action()
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    if not changes:
+        raise RuntimeError("the profiler saw no allocation: the peak cannot be measured this way")
+    return max(itertools.accumulate(size for _, size in changes))
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def _line(name: str, value: float, most: float) -> bool:
+    print(f"{name:<64}{value:>8.2f} of {most:<6.2f}{'ok' if value <= most else 'ABOVE'}", flush=True)
+    return value <= most
+
+
+if __name__ == "__main__":
+    sys.exit(0 if run() else 1)

@@ -1,0 +1,149 @@
+"""The gradient's derivative as a straight-line program: v to Hv without the forward pass that found it.
+
+The gradient is evaluated once with a tangent beside θ (forward over reverse). Of the operations that run, those on tangents are
+recorded and those on values alone are folded into constants; the record, replayed on another v, is Hv. It is linear in v,
+so neighbouring factors are multiplied beforehand, zero terms are dropped and sums of matrix products become one call.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
+from torch.fx.node import Argument
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from saddlescope.curvature.simplify import simplify
+
+aten = torch.ops.aten
+Gradient: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class NotRecordable(RuntimeError):
+    """An operation changes a constant in place where others may see it: the record could not be replayed."""
+
+
+class LinearMap:
+    """v (n,) to Hv (n,) at one θ and one batch, by replay; `num_bytes` is what its constants hold."""
+
+    def __init__(self, graph: fx.Graph, constants: Mapping[str, Tensor]) -> None:
+        self._replay = fx.GraphModule(_Constants(constants), graph)
+        seen = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in constants.values()}
+        self.num_bytes = sum(seen.values())
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        with torch.no_grad():
+            product: Tensor = self._replay(vector)
+        return product
+
+    def rows(self, block: Tensor) -> Tensor:
+        """Rows H·block[i] (k, n), batched by vmap."""
+        with torch.no_grad():
+            products: Tensor = torch.func.vmap(self._replay)(block)
+        return products
+
+
+def linearize(gradient: Gradient, theta: Tensor) -> LinearMap | None:
+    """The derivative of `gradient` at θ (n,); None where the gradient is constant. Costs three to five gradients, once.
+
+    Raises:
+        NotRecordable: if what ran cannot be replayed.
+        RuntimeError, NotImplementedError: if an operation has no forward derivative.
+    """
+    with torch.autograd.set_multithreading_enabled(False), forward_ad.dual_level():
+        # Not a zero tangent: operations may take shortcuts there.
+        tangent = torch.ones_like(theta)
+        recorder = _Recorder(tangent)
+        leaf = forward_ad.make_dual(theta.detach(), tangent).requires_grad_()  # type: ignore[no-untyped-call]
+        with recorder:
+            result = gradient(leaf)
+            moved: Tensor | None = forward_ad.unpack_dual(result).tangent  # type: ignore[no-untyped-call]
+        if moved is None:
+            return None
+        graph, constants = recorder.finish(moved)
+    simplify(graph, constants)
+    return LinearMap(graph, constants)
+
+
+class _Constants(nn.Module):
+    """Holds the constants under their names, as plain attributes: nothing here is a parameter or moves by itself."""
+
+    def __init__(self, constants: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name, tensor in constants.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+
+class _Recorder(TorchDispatchMode):
+    """Runs every operation, and writes down those that take a tangent."""
+
+    def __init__(self, tangent: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = fx.Graph()
+        self.constants: dict[str, Tensor] = {}
+        self._nodes = WeakIdKeyDictionary()
+        self._named = WeakIdKeyDictionary()
+        self._nodes[tangent] = self.graph.placeholder("vector")
+
+    def _node(self, value: Argument) -> Argument:
+        if not isinstance(value, Tensor):
+            return value
+        if value in self._nodes:
+            moving: fx.Node = self._nodes[value]
+            return moving
+        if value not in self._named:
+            name = f"constant{len(self.constants)}"
+            self.constants[name] = value.detach()
+            self._named[value] = self.graph.get_attr(name)
+        named: fx.Node = self._named[value]
+        return named
+
+    def __torch_dispatch__(
+        self,
+        function: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        found: list[bool] = []
+        tree_map(lambda value: found.append(isinstance(value, Tensor) and value in self._nodes), (args, kwargs))
+        if not any(found):
+            return function(*args, **kwargs)
+        if function._schema.is_mutable:
+            self._free_target(args[0])
+        node_args, node_kwargs = tree_map(self._node, (args, kwargs))
+        node = self.graph.call_function(function, node_args, node_kwargs)
+        result = function(*args, **kwargs)
+        self._track(result, node)
+        return result
+
+    def _free_target(self, target: object) -> None:
+        """A constant that is written to is written anew at every replay, from its value before."""
+        if not isinstance(target, Tensor) or target in self._nodes:
+            return
+        if target._is_view() or target in self._named:
+            raise NotRecordable("a constant that others may see is changed in place")
+        fresh = self._node(target.clone())
+        self._nodes[target] = self.graph.call_function(aten.clone.default, (fresh,))
+
+    def _track(self, result: object, node: fx.Node) -> None:
+        if isinstance(result, Tensor):
+            node.meta["kind"] = (result.shape, result.dtype, result.device)
+            self._nodes[result] = node
+        elif isinstance(result, (tuple, list)):
+            for index, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self._nodes[part] = getitem = self.graph.call_function(operator.getitem, (node, index))
+                    getitem.meta["kind"] = (part.shape, part.dtype, part.device)
+
+    def finish(self, result: Tensor) -> tuple[fx.Graph, dict[str, Tensor]]:
+        self.graph.output(self._node(result))
+        self.graph.eliminate_dead_code()
+        return self.graph, self.constants

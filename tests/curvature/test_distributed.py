@@ -1,0 +1,291 @@
+"""Several processes give the answers of one: gloo on two CPU processes, ragged rows, a sharded basis, ranks that fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from saddlescope.analysis import analyze_problem
+from saddlescope.contract.jobs import Options
+from saddlescope.contract.vocabulary import Method, Reduction, Verdict
+from saddlescope.curvature.certificate import lambda_min_bound
+from saddlescope.curvature.distributed import DistributedHessian, DistributedObjective, Ranks, even_rows, part_of
+from saddlescope.curvature.driving import Driver
+from saddlescope.curvature.lanczos import sphere_vector, tridiagonalize
+from saddlescope.curvature.member import Member
+from saddlescope.curvature.objective import Objective, Problem
+from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.sharding import tridiagonalize_sharded
+from saddlescope.distributed import RankFailed, analyze_distributed
+
+CPU, TWO = torch.device("cpu"), ("cpu", "cpu")
+ROWS = (range(7), range(7, 10))
+DRAWN = torch.tensor([9, 0, 0, 7, 3, 3, 3, 8, 1, 2])
+Numbers = dict[str, Tensor]
+
+
+def network(reduction: Reduction = Reduction.MEAN, weight_decay: float = 0.0) -> Problem:
+    """A two-layer tanh network near zero, with a parameter that it does not use and one under two names; 10 rows."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(10, 3, generator=generator, dtype=torch.float64)
+    bias = 1e-3 * torch.randn(4, generator=generator, dtype=torch.float64)
+
+    def loss(t: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        prediction = torch.tanh(batch["x"] @ t["W"].T + t["b"] + t["c"]) @ t["v"]
+        errors = (prediction - batch["x"][:, 0] * batch["x"][:, 1]) ** 2
+        return errors.mean() if reduction is Reduction.MEAN else errors.sum()
+
+    return Problem(
+        loss=loss,
+        params={
+            "W": 1e-3 * torch.randn(4, 3, generator=generator, dtype=torch.float64),
+            "b": bias,
+            "idle": torch.ones(2, dtype=torch.float64),
+            "v": 1e-3 * torch.randn(4, generator=generator, dtype=torch.float64),
+            "c": bias,
+        },
+        data={"x": x},
+        reduction=reduction,
+        scale=0.7,
+        weight_decay=weight_decay,
+    )
+
+
+def quadratic() -> Problem:
+    """Ten rows whose quadratics add up to diag(−0.1, 0.5 … 10) in 20,000 parameters; each alone has other eigenvalues."""
+    n = 20_000
+    curvatures = torch.cat([torch.tensor([-0.1]), torch.linspace(0.5, 10, n - 1)]).double()
+    z = torch.randn(10, n, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    def loss(t: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        return (0.5 * (curvatures + batch["z"]) * t["x"] ** 2).sum(dim=1).mean()
+
+    return Problem(loss=loss, params={"x": torch.zeros(n, dtype=torch.float64)}, data={"z": z - z.mean(0)})
+
+
+def directions(size: int, count: int) -> Tensor:
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def start(size: int) -> Tensor:
+    return sphere_vector(size, generator=torch.Generator().manual_seed(2), dtype=torch.float64, device=CPU)
+
+
+CASES = {
+    "mean": (Reduction.MEAN, 0.3, None),
+    "sum": (Reduction.SUM, 0.0, None),
+    "small batches": (Reduction.MEAN, 0.3, 2),
+}
+
+
+def alone(case: str) -> Numbers:
+    reduction, decay, batch_size = CASES[case]
+    objective = Objective(network(reduction, decay), dtype=torch.float64, batch_size=batch_size)
+    operator = HessianOperator(objective, objective.theta)
+    block = directions(operator.size, 3)
+    loss, gradient = objective.gradient(objective.theta)
+    return {
+        "loss": torch.tensor([loss, objective.loss(objective.theta)], dtype=torch.float64),
+        "gradient": gradient,
+        "products": torch.stack([operator.matvec(row) for row in block]),
+    }
+
+
+def measure(rank: int, folder: str) -> None:
+    """Everything that the processes find together, left in a file by each."""
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    ranks, found = Ranks(rank, 2, CPU), {}
+    for name, (reduction, decay, batch_size) in CASES.items():
+        part = part_of(network(reduction, decay), ROWS[rank])
+        objective = DistributedObjective(part, ranks, dtype=torch.float64, batch_size=batch_size)
+        hessian = DistributedHessian(objective, objective.theta)
+        block = directions(hessian.size, 3)
+        loss, gradient = objective.gradient(objective.theta)
+        products = torch.cat([hessian.matmat(block[:2]), hessian.matvec(block[2])[None]])
+        assert hessian.num_matvecs == 3
+        losses = torch.tensor([loss, objective.loss(objective.theta)], dtype=torch.float64)
+        found[name] = {"loss": losses, "gradient": gradient, "products": products}
+    part = part_of(quadratic(), even_rows(10, rank=rank, count=2))
+    objective = DistributedObjective(part, ranks, dtype=torch.float64)
+    hessian = DistributedHessian(objective, objective.theta)
+    cycle = tridiagonalize_sharded(hessian.matvec, start(hessian.size), ranks=ranks, num_matvecs=25)
+    found["cycle"] = {
+        "alpha": cycle.alpha,
+        "beta": cycle.beta,
+        "lowest": cycle.vector(cycle.ritz().coefficients[:, 0]),
+        "bound": torch.tensor(
+            lambda_min_bound(cycle, size=hessian.size, failure_probability=1e-3, product_error=1e-15),
+            dtype=torch.float64,
+        ),
+        "kept": torch.tensor(cycle.basis.shape),
+    }
+    found["driven"] = drive(ranks)
+    torch.save(found, f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+def drive(ranks: Ranks) -> Numbers:
+    """The same from one side: the driver asks, the other rank serves."""
+    problem = network(weight_decay=0.3)
+    member = Member(part_of(problem, ROWS[ranks.rank]), ranks, control=dist.new_group(backend="gloo"), batch_size=None)
+    if ranks.rank == 1:
+        member.serve()
+        return {}
+    driver = Driver(member, problem)
+    objective = Objective(driver.problem, dtype=torch.float64)
+    operator = HessianOperator(objective, objective.theta)
+    cycle = driver.tridiagonalize(operator.matvec, start(operator.size), num_matvecs=8)
+    assert operator.num_matvecs == 8
+    z = directions(operator.size, 1)[0]
+    leaf = objective.theta.clone().requires_grad_()
+    value = objective.batch_loss(leaf, next(objective.batches())[1])
+    orders = []
+    for _ in range(4):
+        (derivative,) = torch.autograd.grad(value, leaf, create_graph=True)
+        orders.append(derivative.detach())
+        value = torch.dot(derivative, z)
+    found = {
+        "alpha": cycle.alpha,
+        "beta": cycle.beta,
+        "lowest": cycle.vector(cycle.ritz().coefficients[:, 0]),
+        "orders": torch.stack(orders),
+        "three rows at a time": objective.gradient(objective.theta, batch_size=3)[1],
+        "drawn": objective.problem.loss(objective.tensors(objective.theta), {"row": DRAWN})[None],
+        "depends": torch.tensor([objective.depends_on(objective.theta, name) for name in ("W", "b", "idle", "c")]),
+    }
+    driver.stop()
+    return found
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Numbers], dict[str, Numbers]]:
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(measure, args=(str(folder),), nprocs=2)
+    return torch.load(folder / "0"), torch.load(folder / "1")
+
+
+Together = tuple[dict[str, Numbers], dict[str, Numbers]]
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_loss_gradient_and_products_of_ragged_parts_are_those_of_the_whole(case: str, together: Together) -> None:
+    for name, expected in alone(case).items():
+        torch.testing.assert_close(together[0][case][name], expected, rtol=1e-13, atol=1e-13)
+        assert torch.equal(together[0][case][name], together[1][case][name])
+
+
+def test_a_sharded_basis_gives_the_coefficients_and_the_certificate_of_a_whole_one(together: Together) -> None:
+    objective = Objective(quadratic(), dtype=torch.float64)
+    operator = HessianOperator(objective, objective.theta)
+    cycle = tridiagonalize(operator.matvec, start(operator.size), num_matvecs=25)
+    lowest = cycle.vector(cycle.ritz().coefficients[:, 0])
+    bound = lambda_min_bound(cycle, size=operator.size, failure_probability=1e-3, product_error=1e-15)
+    for found in (rank["cycle"] for rank in together):
+        torch.testing.assert_close(found["alpha"], cycle.alpha, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(found["beta"], cycle.beta, rtol=1e-11, atol=1e-11)
+        assert torch.dot(found["lowest"], lowest).abs().item() == pytest.approx(1.0, abs=1e-9)
+        assert found["bound"].item() == pytest.approx(bound, abs=1e-9)
+        assert found["bound"].item() <= -0.1
+        assert found["kept"].tolist() == [25, 10_000]
+
+
+def test_the_driver_sees_every_derivative_and_keeps_the_basis_elsewhere(together: Together) -> None:
+    found = together[0]["driven"]
+    objective = Objective(network(weight_decay=0.3), dtype=torch.float64)
+    operator = HessianOperator(objective, objective.theta)
+    cycle = tridiagonalize(operator.matvec, start(operator.size), num_matvecs=8)
+    torch.testing.assert_close(found["alpha"], cycle.alpha, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found["beta"], cycle.beta, rtol=1e-10, atol=1e-12)
+    lowest = cycle.vector(cycle.ritz().coefficients[:, 0])
+    assert torch.dot(found["lowest"], lowest).abs().item() == pytest.approx(1.0, abs=1e-9)
+    z = directions(operator.size, 1)[0]
+    leaf = objective.theta.clone().requires_grad_()
+    value = objective.batch_loss(leaf, next(objective.batches())[1])
+    for order in found["orders"]:
+        (derivative,) = torch.autograd.grad(value, leaf, create_graph=True)
+        torch.testing.assert_close(order, derivative.detach(), rtol=1e-12, atol=1e-13)
+        value = torch.dot(derivative, z)
+    gradient = objective.gradient(objective.theta)[1]
+    torch.testing.assert_close(found["three rows at a time"], gradient, rtol=1e-13, atol=1e-13)
+    drawn = objective.problem.loss(objective.tensors(objective.theta), {"x": network().data["x"][DRAWN]})
+    assert found["drawn"].item() == pytest.approx(drawn.item(), rel=1e-14)
+    assert found["depends"].tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (network, Options(landscape=False, batch_size=4, num_escape_vectors=1)),
+        (quadratic, Options(landscape=False, method=Method.LANCZOS, max_matvecs=25, num_escape_vectors=1)),
+    ],
+    ids=["network", "quadratic"],
+)
+def test_two_processes_report_what_one_does(build: Callable[[], Problem], options: Options) -> None:
+    one, two = analyze_problem(build(), options), analyze_distributed(build, options, devices=TWO)
+    assert two.verdict == one.verdict == Verdict.SADDLE
+    assert [warning.code for warning in two.warnings] == [warning.code for warning in one.warnings]
+    assert two.num_examples == one.num_examples == 10
+    assert two.loss == pytest.approx(one.loss, rel=1e-13)
+    assert two.report.inertia == one.report.inertia.model_copy(update={"zero_tol": two.report.inertia.zero_tol})
+    assert two.report.numerics.num_matvecs == one.report.numerics.num_matvecs
+    assert two.report.numerics.device == "cpu, cpu"
+    scale = one.report.numerics.spectral_scale
+    for mine, theirs in ((one.lambda_min, two.lambda_min), (one.lambda_max, two.lambda_max)):
+        assert theirs.estimate == pytest.approx(mine.estimate, abs=1e-10 * scale)
+        assert theirs.low == pytest.approx(mine.low, abs=1e-9 * scale)
+    assert two.escapes[0].decrease == pytest.approx(one.escapes[0].decrease, rel=1e-6)
+    assert two.escapes[0].vector.keys() == one.escapes[0].vector.keys()
+    assert two.spectrum.num_parameters == one.spectrum.num_parameters
+
+
+def spoiled(way: str) -> Problem:
+    """The second rank's rows make its loss fail in a way of its own."""
+
+    def loss(t: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        if (batch["x"] == 9).any():
+            if way == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("row 9 is not to be had")
+        return (t["w"] * batch["x"]).square().mean()
+
+    return Problem(loss=loss, params={"w": torch.ones(1)}, data={"x": torch.arange(10.0)})
+
+
+def raising() -> Problem:
+    return spoiled("raises")
+
+
+def dying() -> Problem:
+    return spoiled("dies")
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [(raising, r"(?s)rank 1 on cpu failed.*ValueError: row 9 is not to be had"), (dying, "rank 1 ended with .* -9")],
+)
+def test_a_rank_that_fails_ends_the_others_and_says_why(build: Callable[[], Problem], told: str) -> None:
+    with pytest.raises(RankFailed, match=told):
+        analyze_distributed(build, Options(), devices=TWO)
+    assert torch.multiprocessing.active_children() == []
+
+
+def test_rows_are_shared_out_evenly_and_in_whole_batches_where_asked() -> None:
+    for count in (1, 2, 3, 7, 12):
+        parts = [even_rows(10, rank=rank, count=count) for rank in range(count)]
+        assert [row for part in parts for row in part] == list(range(10))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert [even_rows(10, rank=rank, count=2, batch_size=4) for rank in range(2)] == [range(8), range(8, 10)]
+
+
+def test_devices_of_two_kinds_are_refused() -> None:
+    with pytest.raises(ValueError, match="all CUDA or all CPU"):
+        analyze_distributed(network, Options(), devices=("cpu", "cuda:0"))

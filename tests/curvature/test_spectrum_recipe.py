@@ -1,0 +1,128 @@
+"""`by_lanczos` as a whole: within its budget and memory, certified, resumable."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from saddlescope.curvature.lanczos import LanczosState
+from saddlescope.curvature.noise import preflight
+from saddlescope.curvature.objective import Objective, Problem
+from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
+
+SIZE = 800
+
+
+class Killed(Exception):
+    pass
+
+
+def analysed(
+    spectrum: Tensor, *, seed: int = 0, budget: int = 300, wanted: int = 4, **options
+) -> tuple[SpectralKnowledge, int]:
+    problem = Problem(lambda t, _: 0.5 * (spectrum * t["x"] ** 2).sum(), {"x": torch.zeros_like(spectrum)})
+    objective = Objective(problem, dtype=spectrum.dtype)
+    operator, generator = HessianOperator(objective, objective.theta), torch.Generator().manual_seed(seed)
+    measured = preflight(objective, operator, generator=generator)
+    before, fractions = operator.num_matvecs, []
+    knowledge = by_lanczos(
+        operator,
+        measured,
+        max_matvecs=budget,
+        failure_probability=1e-3,
+        zero_tol=None,
+        num_directions=wanted,
+        generator=generator,
+        on_progress=lambda fraction, *_: fractions.append(fraction),
+        **options,
+    )
+    assert fractions == sorted(fractions)
+    assert all(fraction <= 1 for fraction in fractions)
+    return knowledge, operator.num_matvecs - before
+
+
+SPECTRA = {
+    "double negative": [-1.0, -1.0, -0.2, *torch.linspace(0.5, 10, SIZE - 3).tolist()],
+    "kernel": [0.0] * 300 + torch.linspace(1, 3, SIZE - 300).tolist(),
+    "minimum": torch.linspace(0.5, 3, SIZE).tolist(),
+    "maximum": torch.linspace(-3, -0.5, SIZE).tolist(),
+    "clustered": [-1.0, -1.0 + 1e-8, *[1.0] * 300, *[1.0 + 1e-8] * (SIZE - 302)],
+    "a millionth": [-1e-6, *torch.linspace(0.1, 1, SIZE - 1).tolist()],
+}
+
+
+@pytest.mark.parametrize("rows", [3, 30, 300])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_every_bound_holds_in_any_memory(name: str, rows: int) -> None:
+    spectrum = torch.tensor(SPECTRA[name], dtype=torch.float64)
+    knowledge, products = analysed(spectrum, basis_bytes=8 * SIZE * (rows + 1))
+    assert products <= 300 + len(knowledge.lowest) + 2
+    assert knowledge.lambda_min.low - 1e-12 <= spectrum.min().item() <= knowledge.lambda_min.high + 1e-12
+    assert knowledge.lambda_max.low - 1e-12 <= spectrum.max().item() <= knowledge.lambda_max.high + 1e-12
+    tau = knowledge.zero_tol
+    truth = [(spectrum < -tau).sum(), (spectrum.abs() <= tau).sum(), (spectrum > tau).sum()]
+    for share, count in zip((knowledge.negative, knowledge.zero, knowledge.positive), truth, strict=True):
+        assert share.low - 1e-12 <= count.item() / SIZE <= share.high + 1e-12
+        assert share.low - 1e-12 <= share.estimate <= share.high + 1e-12
+    negatives = int(truth[0])
+    if negatives and rows > 3:
+        expected = sorted(spectrum.tolist())[: min(4, negatives)]
+        found = [direction.curvature for direction in knowledge.lowest]
+        if not knowledge.is_budget_spent and negatives <= 4:
+            assert found == pytest.approx(expected, abs=1e-2)
+        assert knowledge.lowest
+    assert all(direction.curvature < -tau for direction in knowledge.lowest)
+    assert bool(knowledge.lowest) or not negatives or name == "a millionth"
+    assert knowledge.cycle is not None
+    assert knowledge.cycle.basis.numel() == 0
+
+
+def test_the_bound_fails_no_more_often_than_it_says_whatever_follows_the_first_cycle() -> None:
+    spectrum = torch.cat([torch.tensor([-0.3]), torch.linspace(0.5, 10, SIZE - 1)]).double()
+    failures = 0
+    for seed in range(60):
+        knowledge, _ = analysed(spectrum, seed=seed, budget=14, basis_bytes=8 * SIZE * 9)
+        failures += not knowledge.lambda_min.low <= -0.3 <= knowledge.lambda_min.high
+    assert failures <= 1e-3 * 60 + 3.5 * math.sqrt(60 * 1e-3)
+
+
+def test_a_killed_run_resumes_to_the_same_knowledge() -> None:
+    spectrum = torch.linspace(-1, 3, SIZE, dtype=torch.float64)
+    whole, products = analysed(spectrum, budget=60, seed=5)
+    states: list[LanczosState] = []
+
+    def keep(state: LanczosState) -> None:
+        states.append(LanczosState(state.alpha, state.beta, state.basis.clone(), state.vector.clone(), state.step))
+        if state.step == 33:
+            raise Killed
+
+    with pytest.raises(Killed):
+        analysed(spectrum, budget=60, seed=5, on_state=keep, state_every_seconds=0.0)
+    resumed, fewer = analysed(spectrum, budget=60, seed=5, state=states[-1])
+    assert fewer == products - 33
+    assert (resumed.lambda_min, resumed.lambda_max, resumed.negative) == (
+        whole.lambda_min,
+        whole.lambda_max,
+        whole.negative,
+    )
+    assert torch.equal(resumed.lowest[0].vector, whole.lowest[0].vector)
+
+
+def test_both_methods_tell_the_same_story() -> None:
+    spectrum = torch.tensor(SPECTRA["double negative"], dtype=torch.float64)[:200]
+    problem = Problem(lambda t, _: 0.5 * (spectrum * t["x"] ** 2).sum(), {"x": torch.zeros_like(spectrum)})
+    objective = Objective(problem, dtype=torch.float64)
+    operator, generator = HessianOperator(objective, objective.theta), torch.Generator().manual_seed(0)
+    measured = preflight(objective, operator, generator=generator)
+    dense = by_eigendecomposition(
+        operator, measured, zero_tol=None, num_directions=4, generator=generator, on_progress=lambda _: None
+    )
+    free, _ = analysed(spectrum, budget=200)
+    assert dense.inertia == (3, 0, 197)
+    assert [d.curvature for d in free.lowest] == pytest.approx([d.curvature for d in dense.lowest], abs=1e-3)
+    assert free.lowest_direction == free.lowest[0]
+    assert free.negative.low >= 3 / 200 - 1e-12
