@@ -61,7 +61,10 @@ class Decision:
 
 
 def decide(evidence: Evidence) -> Decision:
-    """The verdict that the evidence allows; a minimum is never claimed on less than a bound on every eigenvalue."""
+    """The verdict that the evidence allows.
+
+    A minimum is never claimed on less than a bound on every eigenvalue, or on L being at a bound that it never falls below.
+    """
     if not evidence.smoothness.is_smooth:
         return _undecided(
             f"L has a kink at θ: second differences at relative radius {evidence.smoothness.radius:.0e} disagree with the "
