@@ -65,7 +65,9 @@ class SpectralKnowledge:
 
 def tolerance(error: float, *, zero_tol: float | None, loss_noise: float, reach: float) -> float:
     """τ: eight times the error of an eigenvalue, the user's, or what changes L by its rounding at the trust radius `reach`."""
-    return max(TOLERANCE_FACTOR * error, zero_tol or 0.0, 2 * loss_noise / reach**2)
+    square = reach**2
+    unseen = 2 * loss_noise / square if square > 0 else 0.0  # the square of a tiny reach may underflow
+    return max(TOLERANCE_FACTOR * error, zero_tol or 0.0, unseen)
 
 
 def by_eigendecomposition(

@@ -74,3 +74,11 @@ def test_a_loss_at_its_lower_bound_is_a_flat_minimum_at_any_size() -> None:
         assert report.verdict == "flat_minimum", report.summary
         assert report.minimum_ratio.low <= 1 / size <= report.minimum_ratio.high
         assert report.lambda_max.estimate == pytest.approx(2 * size)
+
+
+def test_parameters_whose_squares_underflow_are_analysed_all_the_same() -> None:
+    tiny = torch.full((2,), 1e-170, dtype=torch.float64)
+    report = saddlescope.analyze(
+        lambda t: (t["x"] * torch.tensor([1.0, -1.0]).double()) @ t["x"], {"x": tiny}, landscape=False
+    )
+    assert report.verdict in {"saddle", "undecided", "not_critical"}
