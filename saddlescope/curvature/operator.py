@@ -126,7 +126,7 @@ class HessianOperator:
             OutOfMemory: as for `matvec`.
         """
         count = block.shape[0]
-        if count > 1 and not self._batches_rightly():
+        if count == 1 or not self._batches_rightly():
             return torch.stack([self.matvec(row) for row in block])
         self.num_matvecs += count
 

@@ -391,3 +391,46 @@ def test_a_block_is_its_rows_in_every_mode() -> None:
         _, batch = next(objective.batches())
         products = prepare(mode, objective, objective.theta, batch)
         assert products.rows(block)[0] == pytest.approx(products.product(block[0]), abs=1e-13)
+
+
+class Unbatched(torch.autograd.Function):
+    """x³ as a sum, differentiable twice, whose second backward no block of vectors can pass."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x**3).sum()
+
+    @staticmethod
+    def backward(ctx, weight: Tensor) -> Tensor:
+        return weight * UnbatchedSlope.apply(*ctx.saved_tensors)
+
+
+class UnbatchedSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return 3 * x**2
+
+    @staticmethod
+    def backward(ctx, weight: Tensor) -> Tensor:
+        weight.sum().item()
+        return 6 * ctx.saved_tensors[0] * weight
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_block_of_any_height_works_where_blocks_do_not(count: int) -> None:
+    theta = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    objective = Objective(Problem(loss=lambda t, _: Unbatched.apply(t["x"]), params={"x": theta}), dtype=torch.float64)
+    operator = HessianOperator(objective, objective.theta, mode=Mode.KEPT_GRAPH)
+    block = torch.randn(count, 5, dtype=torch.float64)
+    assert torch.allclose(operator.matmat(block), 6 * theta * block)
+
+
+def test_a_dense_hessian_of_any_size_works_where_blocks_do_not() -> None:
+    for size in range(1, 40):
+        theta = torch.linspace(-1, 1, size, dtype=torch.float64)
+        problem = Problem(loss=lambda t, _: Unbatched.apply(t["x"]), params={"x": theta})
+        objective = Objective(problem, dtype=torch.float64)
+        operator = HessianOperator(objective, objective.theta, mode=Mode.KEPT_GRAPH)
+        assert torch.allclose(dense_hessian(operator), torch.diag(6 * theta))
