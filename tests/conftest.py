@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import CREDENTIALS, ObjectStore, administer, database, postgresql_server, with_database
+from servers import CREDENTIALS, TEMPLATE, ObjectStore, administer, database, postgresql_server, with_database
 
 from store.database import migrate
-
-TEMPLATE = "template_of_tests"
 
 
 @pytest.fixture(scope="session")

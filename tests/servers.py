@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from store.identifiers import new_id
 
+TEMPLATE = "template_of_tests"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "hidden-from-all", "AWS_REGION": "us-east-1"}
 
 
