@@ -15,6 +15,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from store.moments import now
 
 BUSY_SECONDS = 30
+# What a connection to PostgreSQL may cost, set here so that no server's defaults can make a request hang for ever. A
+# statement that takes longer has met a lock or lacks an index; a transaction that idles is a bug, and holds rows.
+POSTGRESQL_OPTIONS = {
+    "statement_timeout": "30s",
+    "lock_timeout": "20s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+CONNECT_SECONDS = 5
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
@@ -28,9 +36,7 @@ def open_engine(url: str) -> Engine:
         case "sqlite":
             return _open_sqlite(url)
         case "postgresql":
-            return create_engine(
-                url, pool_pre_ping=True, pool_size=10, max_overflow=30, isolation_level="READ COMMITTED"
-            )
+            return _open_postgresql(url)
         case other:
             raise ValueError(
                 f"the database is {other!r}; use a URL that begins with sqlite:/// or postgresql+psycopg://"
@@ -50,6 +56,16 @@ def open_sessions(engine: Engine) -> sessionmaker[Session]:
     return sessions
 
 
+def open_glances(engine: Engine) -> sessionmaker[Session]:
+    """Sessions for a read of one statement, which needs no transaction around it.
+
+    On PostgreSQL that saves two of four round trips. SQLite has none to save.
+    """
+    if engine.dialect.name == "sqlite":
+        return sessionmaker(engine, expire_on_commit=False)
+    return sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False)
+
+
 def migrate(url: str) -> None:
     """Bring the schema to the newest version; does nothing when it is there."""
     command.upgrade(alembic_config(url), "head")
@@ -67,6 +83,24 @@ def alembic_config(url: str) -> Config:
 def database_now(session: Session) -> datetime:
     """The database's clock in UTC: the one clock by which leases and deadlines are measured."""
     return session.execute(select(now())).scalar_one()
+
+
+def _open_postgresql(url: str) -> Engine:
+    options = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL_OPTIONS.items())
+    return create_engine(
+        url,
+        # A server that was restarted, or a balancer that has dropped the connection, costs a ping and not a request.
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=30,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "saddlescope",
+            # What the operator writes into the URL comes last, and wins.
+            "options": f"{options} {make_url(url).query.get('options', '')}".strip(),
+        },
+    )
 
 
 def _open_sqlite(url: str) -> Engine:
