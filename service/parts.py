@@ -11,11 +11,13 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.metrics import Metrics
+from service.receptions import Receptions
 from service.settings import Settings
 from store.blobs import BlobStore, open_blobs
 from store.database import open_engine, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
+from store.staging import Staging, open_staging
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Parts:
     engine: Engine
     sessions: sessionmaker[Session]
     blobs: BlobStore
+    staging: Staging
+    receptions: Receptions
     doorbell: Celery
     metrics: Metrics
     pepper: bytes
@@ -38,11 +42,14 @@ def open_parts(settings: Settings) -> Parts:
     if settings.broker_url is None:
         raise ValueError("no broker: set SADDLESCOPE_BROKER_URL, or start `python -m service`, which embeds one")
     engine = open_engine(settings.database())
+    blobs = open_blobs(settings.blobs())
     return Parts(
         settings=settings,
         engine=engine,
         sessions=open_sessions(engine),
-        blobs=open_blobs(settings.blobs()),
+        blobs=blobs,
+        staging=open_staging(blobs),
+        receptions=Receptions(),
         doorbell=celery_app(settings.broker_url),
         metrics=Metrics(),
         pepper=key_pepper(settings),

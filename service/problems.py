@@ -9,6 +9,9 @@ ServiceProblem
 ├── RequestTimeout         408  the body came too slowly
 ├── JobNotFinished         409  results are asked of a job that has none
 ├── JobNotRetryable        409  a job that has not ended cannot be retried
+├── OffsetMismatch         409  the bytes do not begin where the upload goes on
+├── UploadExpired          410
+├── TusVersionUnsupported  412
 ├── RequestTooLarge        413  the JSON body is over its limit
 ├── ArtifactTooLarge       413  the uploaded bytes are over their limit
 ├── UnsupportedMediaType   415
@@ -16,16 +19,21 @@ ServiceProblem
 ├── RequestInvalid         422  the request is understood, and wrong; `errors` says where
 ├── DigestMismatch         422  the bytes are not those that the address names
 ├── IdempotencyKeyReused   422  the key was sent before with another body
+├── UploadLocked           423  another request is sending bytes of the upload
+├── ChecksumMismatch       460  a part of an upload has another checksum
 ├── InternalError          500
-└── StorageFull            507
+├── StorageFull            507
+└── QuotaExceeded          507  the project may not store more
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 from saddlescope.contract.problems import FieldProblem, Problem
+from store import quotas
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -108,6 +116,24 @@ class JobNotRetryable(ServiceProblem):
     status, code, title = 409, "job_not_retryable", "The job has not ended"
 
 
+class OffsetMismatch(ServiceProblem):
+    """The bytes do not begin where the upload goes on. Ask for its `Upload-Offset` by HEAD, and send from there."""
+
+    status, code, title, retryable = 409, "offset_mismatch", "The offset is not that of the upload", True
+
+
+class UploadExpired(ServiceProblem):
+    """The upload was not gone on with before its `Upload-Expires`, and its bytes are removed. Begin a new one."""
+
+    status, code, title = 410, "upload_expired", "The upload has expired"
+
+
+class TusVersionUnsupported(ServiceProblem):
+    """Resumable uploads are taken by tus 1.0.0; send `Tus-Resumable: 1.0.0`."""
+
+    status, code, title = 412, "tus_version_unsupported", "This version of tus is not taken"
+
+
 class RequestTooLarge(ServiceProblem):
     """The JSON body is over its limit. Upload large tensors as artifacts and name them by their hash."""
 
@@ -158,6 +184,18 @@ class IdempotencyKeyReused(ServiceProblem):
     status, code, title = 422, "idempotency_key_reused", "The idempotency key was used for another request"
 
 
+class UploadLocked(ServiceProblem):
+    """Another request is sending bytes of the same upload. Wait for it, or ask for the offset and go on from there."""
+
+    status, code, title, retryable = 423, "upload_locked", "The upload is being written to", True
+
+
+class ChecksumMismatch(ServiceProblem):
+    """The body has another SHA-256 than its `Upload-Checksum`; nothing of it was kept. Send it again."""
+
+    status, code, title, retryable = 460, "checksum_mismatch", "The checksum does not match", True
+
+
 class InternalError(ServiceProblem):
     """A fault of the service. The operators find it in the log by the `request_id`."""
 
@@ -168,6 +206,21 @@ class StorageFull(ServiceProblem):
     """The service has no room for these bytes; nothing was kept."""
 
     status, code, title, retryable = 507, "storage_full", "The storage is full", True
+
+
+class QuotaExceeded(ServiceProblem):
+    """Your project may not store that much; nothing of this request was kept. Ask the operators for a larger quota."""
+
+    status, code, title = 507, "quota_exceeded", "The project's quota is used up"
+
+
+@contextmanager
+def quota_told() -> Iterator[None]:
+    """Tell the store's refusal as the caller's problem."""
+    try:
+        yield
+    except quotas.QuotaExceeded as wrong:
+        raise QuotaExceeded(f"With this upload {wrong}.") from None
 
 
 # A 422 whose places all have one of these codes takes it as its own, so that callers can tell them apart by `code`.

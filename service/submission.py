@@ -15,7 +15,7 @@ import saddlescope
 from saddlescope.contract.jobs import Estimate, JobRequest
 from service import estimates
 from service.parts import Parts
-from service.problems import IdempotencyKeyReused
+from service.problems import IdempotencyKeyReused, quota_told
 from service.validation import artifact_ids, validate
 from store.artifacts import find_artifact, missing_artifacts, record_artifact
 from store.blobs import Blob
@@ -82,14 +82,16 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
 
     Raises:
         IdempotencyKeyReused: if the key came before with another body.
+        QuotaExceeded: if the files that came with it are more than the project may store.
     """
+    quota_bytes = parts.settings.project_quota_bytes
     try:
-        with parts.sessions.begin() as session:
-            accepted = _accept(session, submission)
+        with quota_told(), parts.sessions.begin() as session:
+            accepted = _accept(session, submission, quota_bytes)
     except KeyTaken:
         # A request with the same key was committed meanwhile: this one now finds it.
-        with parts.sessions.begin() as session:
-            accepted = _accept(session, submission)
+        with quota_told(), parts.sessions.begin() as session:
+            accepted = _accept(session, submission, quota_bytes)
     if accepted.is_new:
         _ring(parts, accepted.job)
         parts.metrics.submitted.labels(submission.request.loss.kind).inc()
@@ -98,7 +100,7 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
     return accepted
 
 
-def _accept(session: Session, submission: Submission) -> Accepted:
+def _accept(session: Session, submission: Submission, quota_bytes: int | None) -> Accepted:
     project, request = submission.project, submission.request
     entry = None
     if submission.idempotency_key is not None:
@@ -107,7 +109,7 @@ def _accept(session: Session, submission: Submission) -> Accepted:
         if replay is not None:
             return replay
     for blob in submission.uploads:
-        record_artifact(session, project=project, blob=blob)
+        record_artifact(session, project=project, blob=blob, default_quota_bytes=quota_bytes)
     question = fingerprint(request, saddlescope.__version__)
     if not request.force and submission.retry_of is None:
         twin = find_finished_twin(session, project=project, fingerprint=question)

@@ -71,7 +71,7 @@ class BlobWriter:
             StorageFull: if the disk or the quota has no space for it.
         """
         left = memoryview(chunk)
-        with _full_storage_named():
+        with full_storage_named():
             while left:  # a disk that is nearly full takes a part
                 left = left[self._file.write(left) :]
         self._hash.update(chunk)
@@ -86,7 +86,7 @@ class BlobWriter:
         """
         if expected is not None and expected != self.digest:
             raise DigestMismatch(expected, self.digest)
-        with _full_storage_named():
+        with full_storage_named():
             os.fsync(self._file.fileno())
             self._file.close()
             self._store.adopt(self._temporary, self.digest)
@@ -111,7 +111,7 @@ class BlobStore:
             StorageFull: if no file can be made.
         """
         temporary = self._temporary / new_id("tmp")
-        with _full_storage_named():
+        with full_storage_named():
             file = temporary.open("xb", buffering=0)
         try:
             with file:
@@ -152,10 +152,10 @@ class BlobStore:
         target = self.path(blob_id)
         if not target.parent.exists():
             target.parent.mkdir(exist_ok=True)
-            _sync_folder(target.parent.parent)
+            sync_folder(target.parent.parent)
         # Renaming over an equal file is harmless: readers hold the old inode, and the bytes are the same.
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def sweep_temporary(self, *, older_than_seconds: float) -> int:
         """Delete leftovers of crashed writers; returns how many. Running writers touch their file with every chunk."""
@@ -186,7 +186,8 @@ def open_blobs(location: str | Path) -> BlobStore:
 
 
 @contextmanager
-def _full_storage_named() -> Iterator[None]:
+def full_storage_named() -> Iterator[None]:
+    """Tell a full disk or quota as StorageFull."""
     try:
         yield
     except OSError as failure:
@@ -195,7 +196,8 @@ def _full_storage_named() -> Iterator[None]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

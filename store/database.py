@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -67,6 +69,13 @@ def alembic_config(url: str) -> Config:
 def database_now(session: Session) -> datetime:
     """The database's clock in UTC: the one clock by which leases and deadlines are measured."""
     return session.execute(select(now())).scalar_one()
+
+
+def is_disk_full(error: OperationalError) -> bool:
+    """Whether a statement failed for want of space."""
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(error.orig, "sqlstate", None) == "53100"  # disk_full
 
 
 def _open_sqlite(url: str) -> Engine:
