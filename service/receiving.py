@@ -47,13 +47,13 @@ async def receive(
             row = await run_in_threadpool(_resume, parts, row, file)
             _check_offset(row, offset)
             body = _Body(parts, row, file, checksum)
-            try:
-                async with parts.receptions.arriving(row.id, chunks) as heard:
-                    await pour(heard, body.write, max_bytes=row.size - row.offset)
-                body.is_whole = True
-            finally:
-                await run_in_threadpool(body.close)
-            return await run_in_threadpool(_finish, parts, row, file)
+            async with parts.receptions.arriving(row.id) as arrival:
+                try:
+                    await pour(arrival.heard(chunks), body.write, max_bytes=row.size - row.offset)
+                    body.is_whole = True
+                finally:
+                    await run_in_threadpool(body.close)
+                return await run_in_threadpool(_finish, parts, row, file)
     except UploadLost:
         row = await run_in_threadpool(_without_bytes, parts, row)
         _check_offset(row, offset)

@@ -16,47 +16,55 @@ _LOOK_SECONDS = 0.02
 
 
 @dataclass
-class _InFlight:
-    """One body that is arriving."""
+class Arrival:
+    """One body that is arriving, or has arrived and is being stored."""
 
     deadline: asyncio.Timeout
-    heard_at: float
+    num_chunks: int = 0
+    waiting_since: float | None = None
+    """When the client was last waited for; None while it is the disk."""
+
+    async def heard(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self.waiting_since = time.monotonic()
+        async for chunk in chunks:
+            self.waiting_since = None
+            self.num_chunks += 1
+            yield chunk
+            self.waiting_since = time.monotonic()
+        self.waiting_since = None
+
+    def has_stalled(self) -> bool:
+        return self.waiting_since is not None and time.monotonic() - self.waiting_since > STALLED_SECONDS
 
 
 class Receptions:
     """The bodies that this process is receiving, by upload."""
 
     def __init__(self) -> None:
-        self._in_flight: dict[str, _InFlight] = {}
+        self._arrivals: dict[str, Arrival] = {}
 
     async def settle(self, upload_id: str) -> None:
-        """Return when no body is arriving, or one is and has not stalled; one that has is ended."""
-        while (current := self._in_flight.get(upload_id)) is not None:
-            heard_at = current.heard_at
-            if time.monotonic() - heard_at > STALLED_SECONDS and current.deadline.when() is None:
-                current.deadline.reschedule(asyncio.get_running_loop().time())
+        """Return when no body is arriving, or one is and bytes of it came just now. One that has stalled is ended."""
+        arrival = self._arrivals.get(upload_id)
+        num_chunks = 0 if arrival is None else arrival.num_chunks
+        while arrival is not None and arrival.num_chunks == num_chunks:
+            if arrival.has_stalled() and arrival.deadline.when() is None:
+                arrival.deadline.reschedule(asyncio.get_running_loop().time())
             await asyncio.sleep(_LOOK_SECONDS)
-            if current.heard_at != heard_at:
-                return
+            arrival = self._arrivals.get(upload_id)
 
     @asynccontextmanager
-    async def arriving(self, upload_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of a body, until `settle` ends them.
+    async def arriving(self, upload_id: str) -> AsyncIterator[Arrival]:
+        """Receive a body, until `settle` ends it.
 
         Raises:
             UploadLocked: if it does.
         """
         try:
             async with asyncio.timeout(None) as deadline:
-                current = self._in_flight[upload_id] = _InFlight(deadline, time.monotonic())
-                yield _heard(current, chunks)
+                self._arrivals[upload_id] = Arrival(deadline)
+                yield self._arrivals[upload_id]
         except TimeoutError:
             raise UploadLocked("Another request has taken over this upload, since no byte came here.") from None
         finally:
-            self._in_flight.pop(upload_id, None)
-
-
-async def _heard(current: _InFlight, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        current.heard_at = time.monotonic()
-        yield chunk
+            del self._arrivals[upload_id]
