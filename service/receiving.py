@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from starlette.concurrency import run_in_threadpool
@@ -79,15 +80,17 @@ def discard(parts: Parts, row: UploadRow) -> None:
 
 
 class _Body:
-    """Writes one body. Its methods run on threads, one at a time."""
+    """Writes one body. `write` and `close` run on threads, one at a time."""
 
     def __init__(self, parts: Parts, row: UploadRow, file: StagedFile, checksum: bytes | None) -> None:
         self._parts = parts
         self._row = row
         self._file = file
-        self._durable = row.offset
         self._checksum = checksum
         self._hash = hashlib.sha256()
+        self._durable = row.offset
+        self._syncing: Future[None] | None = None
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self.is_whole = False
 
     def write(self, block: bytes) -> None:
@@ -95,8 +98,10 @@ class _Body:
             self._file.write(block)
         if self._checksum is not None:
             self._hash.update(block)
-        elif self._file.offset - self._durable >= DURABLE_BYTES:
-            self._make_durable()
+        elif self._file.offset - self._durable >= DURABLE_BYTES and (self._syncing is None or self._syncing.done()):
+            self._wait_for_sync()
+            # Beside the writing, because a disk that is told to sync answers late.
+            self._syncing = self._syncer.submit(self._make_durable)
 
     def close(self) -> None:
         """Keep what arrived.
@@ -104,12 +109,21 @@ class _Body:
         Raises:
             ChecksumMismatch: if it is whole and not what was announced; it is taken back.
         """
+        try:
+            self._wait_for_sync()
+        finally:
+            self._syncer.shutdown()
         if self._checksum is not None and not (self.is_whole and self._hash.digest() == self._checksum):
             self._file.roll_back()
             if self.is_whole:
                 raise ChecksumMismatch("The body has another SHA-256; nothing of it was kept.")
         if self._file.offset > self._durable:
             self._make_durable()
+
+    def _wait_for_sync(self) -> None:
+        if self._syncing is not None:
+            self._syncing.result()
+            self._syncing = None
 
     def _make_durable(self) -> None:
         with _full_disk_told():

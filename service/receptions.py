@@ -12,6 +12,8 @@ from service.problems import UploadLocked
 
 # A connection that was cut in the middle of the network stays open here; who asks for the offset may end it.
 STALLED_SECONDS = 2.0
+# What a cut connection has left in the kernel's buffers is taken in before the offset is told.
+PATIENCE_SECONDS = 3.0
 _LOOK_SECONDS = 0.02
 
 
@@ -20,7 +22,6 @@ class Arrival:
     """One body that is arriving, or has arrived and is being stored."""
 
     deadline: asyncio.Timeout
-    num_chunks: int = 0
     waiting_since: float | None = None
     """When the client was last waited for; None while it is the disk."""
 
@@ -28,7 +29,6 @@ class Arrival:
         self.waiting_since = time.monotonic()
         async for chunk in chunks:
             self.waiting_since = None
-            self.num_chunks += 1
             yield chunk
             self.waiting_since = time.monotonic()
         self.waiting_since = None
@@ -44,14 +44,14 @@ class Receptions:
         self._arrivals: dict[str, Arrival] = {}
 
     async def settle(self, upload_id: str) -> None:
-        """Return when no body is arriving, or one is and bytes of it came just now. One that has stalled is ended."""
-        arrival = self._arrivals.get(upload_id)
-        num_chunks = 0 if arrival is None else arrival.num_chunks
-        while arrival is not None and arrival.num_chunks == num_chunks:
+        """Return when no body is arriving any more, or one still is after a while. One that has stalled is ended."""
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while (arrival := self._arrivals.get(upload_id)) is not None:
             if arrival.has_stalled() and arrival.deadline.when() is None:
                 arrival.deadline.reschedule(asyncio.get_running_loop().time())
+            elif time.monotonic() > give_up and arrival.waiting_since is not None:
+                return
             await asyncio.sleep(_LOOK_SECONDS)
-            arrival = self._arrivals.get(upload_id)
 
     @asynccontextmanager
     async def arriving(self, upload_id: str) -> AsyncIterator[Arrival]:

@@ -159,10 +159,11 @@ class StagedFile:
                 left = left[written:]
 
     def sync(self) -> int:
-        """Make what was written durable; returns the offset of which this holds."""
+        """Make what was written before this call durable; returns the offset up to which that is so."""
+        offset = self.offset
         with full_storage_named():
             os.fdatasync(self._file.fileno())
-        return self.offset
+        return offset
 
     def release(self) -> None:
         """Leave the running hash for the next writer of this process."""

@@ -63,9 +63,9 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
 
 
 def upload_of_bytes(content: bytes) -> Upload:
-    def chunks() -> Iterator[bytes]:
+    def chunks(offset: int = 0) -> Iterator[bytes]:
         view = memoryview(content)
-        for start in range(0, len(view), CHUNK_BYTES):
+        for start in range(offset, len(view), CHUNK_BYTES):
             yield bytes(view[start : start + CHUNK_BYTES])
 
     return Upload(f"sha256:{hashlib.sha256(content).hexdigest()}", Body(len(content), chunks))
@@ -74,8 +74,9 @@ def upload_of_bytes(content: bytes) -> Upload:
 def upload_of_file(path: Path) -> Upload:
     """Raises: FileNotFoundError if the path does not exist."""
 
-    def chunks() -> Iterator[bytes]:
+    def chunks(offset: int = 0) -> Iterator[bytes]:
         with path.open("rb") as file:
+            file.seek(offset)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
