@@ -17,7 +17,7 @@ from store.blobs import BlobStore, open_blobs
 from store.database import open_engine, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
-from store.staging import Staging, open_staging
+from store.staging import Staging
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ def open_parts(settings: Settings) -> Parts:
     if settings.broker_url is None:
         raise ValueError("no broker: set SADDLESCOPE_BROKER_URL, or start `python -m service`, which embeds one")
     engine = open_engine(settings.database())
-    blobs = open_blobs(settings.blobs())
+    blobs = open_blobs(settings.blobs(), local=settings.data / "local")
     return Parts(
         settings=settings,
         engine=engine,
         sessions=open_sessions(engine),
         blobs=blobs,
-        staging=open_staging(blobs),
+        staging=Staging(blobs.staging),
         receptions=Receptions(),
         doorbell=celery_app(settings.broker_url),
         metrics=Metrics(),

@@ -22,6 +22,7 @@ ServiceProblem
 ├── UploadLocked           423  another request is sending bytes of the upload
 ├── ChecksumMismatch       460  a part of an upload has another checksum
 ├── InternalError          500
+├── StorageUnavailable     503  the object store of the blobs does not answer
 ├── StorageFull            507
 └── QuotaExceeded          507  the project may not store more
 """
@@ -200,6 +201,12 @@ class InternalError(ServiceProblem):
     """A fault of the service. The operators find it in the log by the `request_id`."""
 
     status, code, title, retryable = 500, "internal", "Internal error", True
+
+
+class StorageUnavailable(ServiceProblem):
+    """The service cannot reach the store of its large files. Nothing was kept or lost; try again in a moment."""
+
+    status, code, title, retryable = 503, "storage_unavailable", "The storage does not answer", True
 
 
 class StorageFull(ServiceProblem):

@@ -26,7 +26,7 @@ from service.problems import (
 from service.views import base_of
 from store import blobs
 from store.keys import Principal
-from store.uploads import UploadRow, create_upload, find_upload
+from store.uploads import UploadRow, create_upload, expire_uploads, find_upload
 
 router = APIRouter(tags=["artifacts"])
 _BODY = {"requestBody": {"content": {tus.CHUNK_MEDIA_TYPE: {"schema": {"format": "binary"}}}}}
@@ -138,6 +138,9 @@ def _check_fits(request: Request, room: int) -> None:
 
 
 def _create(parts: Parts, project: str, size: int, metadata: tus.Metadata) -> UploadRow:
+    with parts.sessions.begin() as session:
+        # The workers do so as well; but where blobs lie in a bucket, the staged bytes are on this machine alone.
+        expire_uploads(session, parts.staging)
     try:
         with quota_told(), parts.sessions.begin() as session:
             row = create_upload(

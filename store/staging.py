@@ -17,7 +17,9 @@ from io import FileIO
 from pathlib import Path
 from typing import final
 
-from store.blobs import Blob, BlobStore, DigestMismatch, full_storage_named, sync_folder
+from store.blob_folder import sync_folder
+from store.blob_writing import full_storage_named
+from store.blobs import Blob, BlobStore, DigestMismatch
 from store.identifiers import new_id
 
 # A running hash is 200 bytes; an upload whose hash was dropped is read once more at its end.
@@ -178,13 +180,15 @@ class StagedFile:
         Raises:
             DigestMismatch: if `expected` is given and is another identifier.
             StorageFull: if there is no room for a name.
+            StorageUnavailable: if an object store does not take them.
         """
         blob = Blob(id=f"sha256:{self._digest()}", size=self.offset)
         if expected is not None and expected != blob.id:
             raise DigestMismatch(expected, blob.id)
         with full_storage_named():
             os.fsync(self._file.fileno())
-            second_name = blobs.folder / "tmp" / new_id("tmp")
+            # Staged under two names until then: an adopted file may be gone, and the process may die.
+            second_name = self._staging.folder / new_id("tmp")
             os.link(self._staging.folder / self._id, second_name)
             try:
                 blobs.adopt(second_name, blob.id)
@@ -201,8 +205,3 @@ class StagedFile:
         digest = self._running.hexdigest()
         self._running = None
         return digest
-
-
-def open_staging(blobs: BlobStore) -> Staging:
-    """The staging folder of a blob store."""
-    return Staging(blobs.folder / "uploads")

@@ -6,15 +6,13 @@ import os
 import selectors
 import tempfile
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from saddlescope.contract.jobs import JobRequest, Partial, Progress
-from saddlescope.contract.losses import ProgramLoss
-from saddlescope.contract.sources import ArtifactSource
-from saddlescope.contract.vocabulary import FailureCode
+from saddlescope.contract.jobs import Partial, Progress
 from store.queue import Claim, Instruction, heartbeat
 from workers.launcher import ForkServerError, Runner
 from workers.memory import oom_kills
@@ -23,6 +21,7 @@ from workers.progress import ProgressReader
 from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, Succeeded, Task
 from workers.results import read_outcome
 from workers.settlement import Watched, deliver, settle, usage_of
+from workers.transfer import gather
 from workers.workshop import DATABASE_DOWN, Workshop, runner_limits
 
 MAX_ERROR_BYTES = 16 * 2**10
@@ -33,14 +32,15 @@ log = structlog.get_logger()
 def supervise(shop: Workshop, claim: Claim) -> None:
     """Run a claimed job to its end. A claim that was lost meanwhile changes nothing."""
     job_log = log.bind(job=claim.job_id, attempt=claim.attempt, fence=claim.fence)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{claim.job_id}-", dir=shop.scratch, ignore_cleanup_errors=True
-    ) as scratch:
+    with (
+        ExitStack() as inputs,
+        tempfile.TemporaryDirectory(prefix=f"{claim.job_id}-", dir=shop.scratch, ignore_cleanup_errors=True) as scratch,
+    ):
         folder = Path(scratch)
         kills_before = oom_kills()
         try:
-            task = _prepare(shop, claim, folder)
-            if isinstance(task, Fault):
+            task = _prepare(shop, claim, folder, inputs)
+            if isinstance(task, Fault | Settled):
                 settle(shop, claim, task, usage=None)
                 return
             watched = _run(shop, claim, task)
@@ -69,15 +69,12 @@ def supervise(shop: Workshop, claim: Claim) -> None:
         job_log.info("job_ended", judgement=type(judgement).__name__, seconds=round(watched.seconds, 3))
 
 
-def _prepare(shop: Workshop, claim: Claim, folder: Path) -> Task | Fault:
+def _prepare(shop: Workshop, claim: Claim, folder: Path, inputs: ExitStack) -> Task | Fault | Settled:
     (folder / OUTPUT_FOLDER).mkdir()
     (folder / REQUEST_FILE).write_text(claim.request.model_dump_json(), encoding="utf-8")
-    paths = {}
-    for artifact, code in _artifacts(claim.request):
-        path = shop.blobs.path(artifact)
-        if not path.is_file():
-            return Fault(code, f"The bytes of {artifact} are no longer stored; upload them again.")
-        paths[artifact] = path
+    paths = gather(shop, claim, inputs)
+    if isinstance(paths, Fault | Settled):
+        return paths
     device = shop.fork_server.start()
     return Task(
         job=claim.job_id,
@@ -88,17 +85,6 @@ def _prepare(shop: Workshop, claim: Claim, folder: Path) -> Task | Fault:
             shop.settings, device=device, input_bytes=sum(path.stat().st_size for path in paths.values())
         ),
     )
-
-
-def _artifacts(request: JobRequest) -> list[tuple[str, FailureCode]]:
-    found = []
-    if isinstance(request.checkpoint, ArtifactSource):
-        found.append((request.checkpoint.artifact, FailureCode.CHECKPOINT_INVALID))
-    if isinstance(request.data, ArtifactSource):
-        found.append((request.data.artifact, FailureCode.DATA_INVALID))
-    if isinstance(request.loss, ProgramLoss):
-        found.append((request.loss.program.artifact, FailureCode.LOSS_INVALID))
-    return found
 
 
 def _run(shop: Workshop, claim: Claim, task: Task) -> Watched:

@@ -7,16 +7,18 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
 from service.parts import Parts
 from service.settings import Auth
 from store.keys import Scope, create_key
-from store.staging import open_staging
+from store.staging import Staging
 from store.uploads import expire_uploads
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -210,16 +212,14 @@ def test_a_client_without_patch_and_delete_says_so(client: TestClient) -> None:
     assert client.post(path, headers=TUS).status_code == 405
 
 
-def test_an_upload_goes_on_after_a_restart_from_what_is_durable(
-    client: TestClient, parts: Parts, with_settings: Callable[..., TestClient]
-) -> None:
+def test_an_upload_goes_on_after_a_restart_from_what_is_durable(client: TestClient, parts: Parts) -> None:
     path = create(client)
     send(client, path, 0, CONTENT[:1_500_000])
     (file,) = staged(parts)
     with file.open("ab") as torn:
         torn.write(b"written and never made durable")
-    object.__setattr__(parts, "staging", open_staging(parts.blobs))  # what a new process begins with
-    restarted = with_settings()
+    again = replace(parts, staging=Staging(parts.blobs.staging))  # what a new process begins with
+    restarted = TestClient(create_app(again))
     assert offset_of(restarted, path) == 1_500_000
     assert send(restarted, path, 1_500_000, CONTENT[1_500_000:]).headers["saddlescope-artifact"] == id_of(CONTENT)
     assert restarted.get(f"/v1/artifacts/{id_of(CONTENT)}").content == CONTENT
@@ -261,7 +261,9 @@ def test_two_writers_of_one_upload_do_not_mix(client: TestClient, parts: Parts) 
     assert send(client, path, 0, CONTENT).headers["saddlescope-artifact"] == id_of(CONTENT)
 
 
-def test_uploads_of_the_same_bytes_at_once_are_one_artifact(client: TestClient, parts: Parts) -> None:
+def test_uploads_of_the_same_bytes_at_once_are_one_artifact(
+    client: TestClient, parts: Parts, bytes_on_disk: Callable[[], list[str]]
+) -> None:
     paths = [create(client) for _ in range(4)]
     senders = [threading.Thread(target=send, args=(client, path, 0, CONTENT)) for path in paths]
     for sender in senders:
@@ -269,8 +271,8 @@ def test_uploads_of_the_same_bytes_at_once_are_one_artifact(client: TestClient, 
     for sender in senders:
         sender.join()
     assert {client.get(path).json()["artifact"] for path in paths} == {id_of(CONTENT)}
-    assert parts.blobs.path(id_of(CONTENT)).read_bytes() == CONTENT
-    assert list((parts.blobs.folder / "tmp").iterdir()) == staged(parts) == []
+    assert client.get(f"/v1/artifacts/{id_of(CONTENT)}").content == CONTENT
+    assert (bytes_on_disk(), staged(parts)) == ([id_of(CONTENT)], [])
 
 
 def test_an_upload_is_of_its_project_alone_and_needs_the_scope(
