@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     """Larger uploads are answered 413."""
     project_quota_bytes: int | None = Field(default=None, ge=0)
     """What a project may store that has no quota of its own; without limit when absent."""
+    reference_roots: str = ""
+    """Folders, separated by colons, in which a request may name checkpoints by path; by default none."""
+    reference_buckets: str = ""
+    """Buckets, separated by colons, in which a request may name checkpoints; by default none."""
     upload_lifetime_seconds: float = Field(default=86_400, gt=0)
     """How long a resumable upload is kept after its last byte."""
     min_body_bytes_per_second: int = Field(default=1024, ge=0)

@@ -16,6 +16,7 @@ from saddlescope.contract.jobs import Estimate, JobRequest
 from service import estimates
 from service.parts import Parts
 from service.problems import IdempotencyKeyReused, quota_told
+from service.references import AllowedReferences
 from service.validation import artifact_ids, validate
 from store.artifacts import find_artifact, missing_artifacts, record_artifact
 from store.blobs import Blob
@@ -64,7 +65,9 @@ def check(parts: Parts, submission: Submission) -> None:
         with parts.sessions() as session:
             return missing_artifacts(session, project=submission.project, ids=set(ids) - uploaded)
 
-    validate(submission.request, missing)
+    settings = parts.settings
+    references = AllowedReferences.of(settings.reference_roots, settings.reference_buckets)
+    validate(submission.request, missing, references=references)
 
 
 def estimate(parts: Parts, submission: Submission) -> Estimate:
