@@ -192,7 +192,7 @@ class UploadLocked(ServiceProblem):
 
 
 class ChecksumMismatch(ServiceProblem):
-    """The body has another SHA-256 than its `Upload-Checksum`; nothing of it was kept. Send it again."""
+    """The body is not what its `Upload-Checksum` says; nothing of it was kept. Send it again."""
 
     status, code, title, retryable = 460, "checksum_mismatch", "The checksum does not match", True
 

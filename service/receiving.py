@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from service.problems import (
     UploadLocked,
     quota_told,
 )
+from service.tus import Checksum
 from store import blobs
 from store.staging import StagedFile, UploadBusy, UploadLost
 from store.uploads import UploadRow, advance_upload, delete_upload, find_upload, finish_upload
@@ -30,7 +30,7 @@ DURABLE_BYTES = 64 * 2**20
 
 
 async def receive(
-    parts: Parts, row: UploadRow, chunks: AsyncIterator[bytes], *, offset: int, checksum: bytes | None
+    parts: Parts, row: UploadRow, chunks: AsyncIterator[bytes], *, offset: int, checksum: Checksum | None
 ) -> UploadRow:
     """Append a body to an upload, and finish it with its last byte. What arrived of a body that was cut is kept.
 
@@ -82,12 +82,12 @@ def discard(parts: Parts, row: UploadRow) -> None:
 class _Body:
     """Writes one body. `write` and `close` run on threads, one at a time."""
 
-    def __init__(self, parts: Parts, row: UploadRow, file: StagedFile, checksum: bytes | None) -> None:
+    def __init__(self, parts: Parts, row: UploadRow, file: StagedFile, checksum: Checksum | None) -> None:
         self._parts = parts
         self._row = row
         self._file = file
         self._checksum = checksum
-        self._hash = hashlib.sha256()
+        self._hash = None if checksum is None else checksum.start()
         self._durable = row.offset
         self._syncing: Future[None] | None = None
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
@@ -96,7 +96,7 @@ class _Body:
     def write(self, block: bytes) -> None:
         with _full_disk_told():
             self._file.write(block)
-        if self._checksum is not None:
+        if self._hash is not None:
             self._hash.update(block)
         elif self._file.offset - self._durable >= DURABLE_BYTES and (self._syncing is None or self._syncing.done()):
             self._wait_for_sync()
@@ -113,12 +113,17 @@ class _Body:
             self._wait_for_sync()
         finally:
             self._syncer.shutdown()
-        if self._checksum is not None and not (self.is_whole and self._hash.digest() == self._checksum):
+        if not self._is_as_announced():
             self._file.roll_back()
             if self.is_whole:
-                raise ChecksumMismatch("The body has another SHA-256; nothing of it was kept.")
+                raise ChecksumMismatch("The body has another checksum; nothing of it was kept.")
         if self._file.offset > self._durable:
             self._make_durable()
+
+    def _is_as_announced(self) -> bool:
+        if self._checksum is None or self._hash is None:
+            return True
+        return self.is_whole and self._hash.digest() == self._checksum.digest
 
     def _wait_for_sync(self) -> None:
         if self._syncing is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from store.uploads import UploadRow
 VERSION = "1.0.0"
 EXTENSIONS = ("creation", "creation-with-upload", "expiration", "checksum", "termination")
 CHUNK_MEDIA_TYPE = "application/offset+octet-stream"
+# The protocol wants sha1 of every server, and clients that know no other send it.
+CHECKSUM_BYTES = {"sha256": 32, "sha1": 20}
 MAX_METADATA_CHARS = 4_096
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _PAIR = re.compile(r"([!-+\--~]+)(?: ([A-Za-z0-9+/]*={0,2}))?")
@@ -98,8 +101,20 @@ def metadata_of(request: Request) -> Metadata:
     return Metadata(text, expected)
 
 
-def checksum_of(request: Request) -> bytes | None:
-    """The SHA-256 that `Upload-Checksum` announces for the body.
+@dataclass(frozen=True)
+class Checksum:
+    """What the body of one part is said to hash to."""
+
+    algorithm: str
+    digest: bytes
+
+    def start(self) -> hashlib._Hash:
+        # Against damage on the way, not against forgers: the whole has its SHA-256.
+        return hashlib.new(self.algorithm, usedforsecurity=False)
+
+
+def checksum_of(request: Request) -> Checksum | None:
+    """What `Upload-Checksum` announces for the body.
 
     Raises:
         BadRequest: if it is of another algorithm, or garbled.
@@ -108,12 +123,15 @@ def checksum_of(request: Request) -> bytes | None:
     if text is None:
         return None
     algorithm, _, encoded = text.strip().partition(" ")
-    if algorithm.lower() != "sha256":
-        raise BadRequest("Upload-Checksum is taken as `sha256 <Base64>` alone.")
+    algorithm = algorithm.lower()
+    if algorithm not in CHECKSUM_BYTES:
+        raise BadRequest(f"Upload-Checksum is taken with {' or '.join(CHECKSUM_BYTES)}, and a space before the Base64.")
     digest = _decoded(encoded.strip(), "Upload-Checksum")
-    if len(digest) != 32:
-        raise BadRequest("Upload-Checksum is no SHA-256: that has 32 bytes.")
-    return digest
+    if len(digest) != CHECKSUM_BYTES[algorithm]:
+        raise BadRequest(
+            f"Upload-Checksum has {len(digest)} bytes; those of {algorithm} are {CHECKSUM_BYTES[algorithm]}."
+        )
+    return Checksum(algorithm, digest)
 
 
 def capabilities(max_bytes: int) -> dict[str, str]:
@@ -122,7 +140,7 @@ def capabilities(max_bytes: int) -> dict[str, str]:
         "tus-version": VERSION,
         "tus-extension": ",".join(EXTENSIONS),
         "tus-max-size": str(max_bytes),
-        "tus-checksum-algorithm": "sha256",
+        "tus-checksum-algorithm": ",".join(CHECKSUM_BYTES),
     }
 
 

@@ -40,7 +40,8 @@ def hold_to_quota(session: Session, project: str, *, default_bytes: int | None, 
     quota = default_bytes if own is None else own
     if quota is None:
         return
-    session.execute(select(Project.name).where(Project.name == project).with_for_update())
+    # Not FOR UPDATE: the row that was inserted holds a key-share lock of its project, and two of those would block each other.
+    session.execute(select(Project.name).where(Project.name == project).with_for_update(key_share=True))
     used = used_bytes(session, project) + extra_bytes
     if used > quota:
         raise QuotaExceeded(used=used, quota_bytes=quota)

@@ -94,7 +94,7 @@ def test_the_service_tells_what_it_takes_of_the_protocol(client: TestClient, par
         "tus-version": "1.0.0",
         "tus-extension": "creation,creation-with-upload,expiration,checksum,termination",
         "tus-max-size": str(parts.settings.max_artifact_bytes),
-        "tus-checksum-algorithm": "sha256",
+        "tus-checksum-algorithm": "sha256,sha1",
     }
 
 
