@@ -1,4 +1,4 @@
-"""`python -m service`: the whole service, or with `keys` its API keys."""
+"""`python -m service`: the whole service, or with `keys` its API keys, with `projects` what each may store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from service.broker import BrokerRefusedError
 from service.embedded import StartRefusedError, serve
 from service.logs import configure_logs
 from service.parts import key_pepper
+from service.projects import add_project_commands, administer_projects
 from service.settings import Settings
 from store.database import migrate, open_engine, open_sessions
 from store.keys import Scope, create_key, list_keys, revoke_key
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     settings = Settings() if options.data is None else Settings(data=options.data)
     if options.command == "keys":
         return _keys(settings, options)
+    if options.command == "projects":
+        return administer_projects(settings, options)
     configure_logs()
     try:
         serve(settings, host=options.host, port=options.port, api_only=options.api_only)
@@ -49,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("--id", required=True, help="the key's id, as `list` shows it")
     for action in (create, listing, revoke):
         action.add_argument("--project", required=True)
+        _add_data(action)
+    for action in add_project_commands(commands):
         _add_data(action)
     return parser
 

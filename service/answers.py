@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -18,6 +19,7 @@ from service import problems
 from service.problems import ServiceProblem
 from service.strict_json import pointer_token
 from store import blobs
+from store.database import is_disk_full
 
 log = structlog.get_logger("service")
 
@@ -59,6 +61,7 @@ def tell_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _parameter_problem)
     app.add_exception_handler(ClientDisconnect, _disconnected)
+    app.add_exception_handler(OperationalError, _database_problem)
     app.add_exception_handler(Exception, _internal_problem)
 
 
@@ -120,6 +123,13 @@ async def _parameter_problem(request: Request, error: Exception) -> Response:
 async def _disconnected(request: Request, _: Exception) -> Response:
     # Nobody reads this; it keeps a broken upload out of the error log.
     return problem_response(request, problems.BadRequest("The connection closed before the body was complete."))
+
+
+async def _database_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OperationalError)  # noqa: S101 - as above
+    if is_disk_full(error):
+        return problem_response(request, problems.StorageFull("The database has no room on its disk."))
+    raise error
 
 
 async def _internal_problem(request: Request, _: Exception) -> Response:

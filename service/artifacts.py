@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO, Literal
@@ -14,12 +13,21 @@ from starlette.concurrency import run_in_threadpool
 from saddlescope.contract import limits
 from saddlescope.contract.strict import Closed
 from service.access import Reader, Submitter
-from service.bodies import BLOCK_BYTES, BlobSink, announced_bytes, pour
+from service.bodies import BLOCK_BYTES, announced_bytes, new_writer, pour, writing_to
+from service.digests import digests_of, one_name, repr_digest
 from service.parts import Parts, PartsOf
-from service.problems import ArtifactTooLarge, DigestMismatch, NotFound, RangeNotSatisfiable, StorageFull
+from service.problems import (
+    ArtifactTooLarge,
+    DigestMismatch,
+    NotFound,
+    RangeNotSatisfiable,
+    StorageFull,
+    quota_told,
+)
 from store import blobs
 from store.artifacts import ArtifactRow, find_artifact, record_artifact
 from store.blobs import Blob, BlobWriter
+from store.quotas import hold_to_quota
 
 router = APIRouter(tags=["artifacts"])
 NewArtifactId = Annotated[str, Path(pattern=limits.ARTIFACT_PATTERN)]
@@ -110,10 +118,13 @@ async def commit_blob(writer: BlobWriter, expected: str | None = None) -> Blob:
 
 async def _receive(request: Request, parts: Parts, project: str, *, expected: str | None) -> Response:
     max_bytes = parts.settings.max_artifact_bytes
-    if (announced_bytes(request) or 0) > max_bytes:
+    announced = announced_bytes(request) or 0
+    if announced > max_bytes:
         raise ArtifactTooLarge(f"An artifact has at most {max_bytes} bytes on this service.")
-    with parts.blobs.writer() as writer:
-        await pour(request.stream(), BlobSink(writer, max_bytes=max_bytes))
+    expected = one_name(expected, *digests_of(request))
+    await run_in_threadpool(_refuse_over_quota, parts, project, announced, expected)
+    with new_writer(parts.blobs) as writer:
+        await pour(request.stream(), writing_to(writer), max_bytes=max_bytes)
         blob = await commit_blob(writer, expected)
     parts.metrics.uploaded.inc(blob.size)
     created = await run_in_threadpool(_record, parts, project, blob)
@@ -122,13 +133,23 @@ async def _receive(request: Request, parts: Parts, project: str, *, expected: st
     return JSONResponse(
         artifact.model_dump(mode="json"),
         status_code=201 if created else 200,
-        headers={"location": url, "repr-digest": _repr_digest(blob.id)},
+        headers={"location": url, "repr-digest": repr_digest(blob.id)},
     )
 
 
+def _refuse_over_quota(parts: Parts, project: str, announced: int, expected: str | None) -> None:
+    """Before the bytes are taken; with the row that names them they are counted again."""
+    with quota_told(), parts.sessions() as session:
+        if expected is not None and find_artifact(session, project=project, id=expected) is not None:
+            return
+        hold_to_quota(session, project, default_bytes=parts.settings.project_quota_bytes, extra_bytes=announced)
+
+
 def _record(parts: Parts, project: str, blob: Blob) -> bool:
-    with parts.sessions.begin() as session:
-        return record_artifact(session, project=project, blob=blob)
+    with quota_told(), parts.sessions.begin() as session:
+        return record_artifact(
+            session, project=project, blob=blob, default_quota_bytes=parts.settings.project_quota_bytes
+        )
 
 
 def _find(parts: Parts, project: str, artifact_id: str) -> ArtifactRow:
@@ -145,16 +166,10 @@ def _headers(row: ArtifactRow | Blob) -> dict[str, str]:
     return {
         "accept-ranges": "bytes",
         "etag": f'"{row.id}"',
-        "repr-digest": _repr_digest(row.id),
+        "repr-digest": repr_digest(row.id),
         # The name is the hash, so that the bytes never change; private, because projects do not share them.
         "cache-control": "private, max-age=31536000, immutable",
     }
-
-
-def _repr_digest(artifact_id: str) -> str:
-    """RFC 9530."""
-    digest = bytes.fromhex(artifact_id.removeprefix("sha256:"))
-    return f"sha-256=:{base64.b64encode(digest).decode()}:"
 
 
 def _asked_range(request: Request, row: ArtifactRow) -> str | None:

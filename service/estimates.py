@@ -9,8 +9,10 @@ from saddlescope.contract import limits
 from saddlescope.contract.jobs import Estimate, JobRequest
 from saddlescope.contract.layers import tensor_shapes
 from saddlescope.contract.losses import NetworkLoss
+from saddlescope.contract.problems import FieldProblem
 from saddlescope.contract.sources import ArtifactSource, InlineSource
 from saddlescope.contract.vocabulary import Method, Precision
+from service.problems import RequestInvalid
 from service.validation import inline_shapes
 
 # Lanczos runs until its bounds decide, most often within this many products.
@@ -20,8 +22,19 @@ _BYTES = {Precision.FLOAT64: 8, Precision.FLOAT32: 4}
 
 
 def estimate(request: JobRequest, sizes: Mapping[str, int]) -> Estimate:
-    """`sizes` gives the bytes of each artifact that the request names."""
+    """`sizes` gives the bytes of each artifact that the request names.
+
+    Raises:
+        RequestInvalid: for a checkpoint by reference, unless its loss says how large it is.
+    """
     num_parameters = _num_parameters(request, sizes)
+    if num_parameters is None:
+        place = FieldProblem(
+            pointer="/checkpoint",
+            detail="the size of a checkpoint by reference is not known before a worker reads it",
+            code="estimate_unknown",
+        )
+        raise RequestInvalid("Nothing can be estimated for this checkpoint.", errors=[place])
     options = request.options
     method = options.method
     if method is Method.AUTO:
@@ -43,14 +56,16 @@ def estimate(request: JobRequest, sizes: Mapping[str, int]) -> Estimate:
     )
 
 
-def _num_parameters(request: JobRequest, sizes: Mapping[str, int]) -> int:
+def _num_parameters(request: JobRequest, sizes: Mapping[str, int]) -> int | None:
     if isinstance(request.loss, NetworkLoss):
         return sum(math.prod(shape) for shape in tensor_shapes(request.loss.layers).parameters.values())
     if isinstance(request.checkpoint, InlineSource):
         return sum(math.prod(shape) for shape in inline_shapes(request.checkpoint).values())
     # The names of the parameters stand in the file, which the service does not open: float32 is the usual case.
-    assert isinstance(request.checkpoint, ArtifactSource)  # noqa: S101 - the union has no third member
-    return sizes[request.checkpoint.artifact] // _BYTES[Precision.FLOAT32]
+    if isinstance(request.checkpoint, ArtifactSource):
+        return sizes[request.checkpoint.artifact] // _BYTES[Precision.FLOAT32]
+    # Of bytes that only the workers can reach the service knows no size.
+    return None
 
 
 def _num_examples(request: JobRequest) -> int | None:

@@ -78,11 +78,12 @@ def _refusal(method: str, headers: Headers) -> ServiceProblem | None:
 
 
 def _patient(receive: Receive, settings: Settings) -> Receive:
-    """`receive` which gives up on a body that stalls or stays under the minimum rate.
+    """`receive` which gives up on a body that stalls, stays under the minimum rate, or takes longer than any may.
 
     uvicorn itself keeps a slow body open for ever.
     """
     patience, rate = settings.body_patience_seconds, settings.min_body_bytes_per_second
+    deadline = settings.body_deadline_seconds
     if rate == 0:
         return receive
     started: float | None = None
@@ -95,7 +96,8 @@ def _patient(receive: Receive, settings: Settings) -> Receive:
         # From the first read on: before it, nobody asked the client to send.
         started = time.monotonic() if started is None else started
         try:
-            message = await asyncio.wait_for(receive(), patience)
+            async with asyncio.timeout(patience):  # not wait_for, which makes a task for every chunk
+                message = await receive()
         except TimeoutError:
             raise RequestTimeout(f"No byte of the body came for {patience:g} seconds.") from None
         if message["type"] != "http.request":
@@ -106,6 +108,8 @@ def _patient(receive: Receive, settings: Settings) -> Receive:
         elapsed = time.monotonic() - started
         if not is_complete and elapsed > patience and received < rate * elapsed:
             raise RequestTimeout(f"The body came more slowly than {rate} bytes per second.")
+        if not is_complete and elapsed > deadline:
+            raise RequestTimeout(f"The body took longer than {deadline:g} seconds; send it as a resumable upload.")
         return message
 
     return receive_in_time

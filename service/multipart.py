@@ -12,7 +12,7 @@ from python_multipart.multipart import parse_options_header
 
 from saddlescope.contract import limits
 from saddlescope.contract.problems import FieldProblem
-from service.bodies import BlobSink
+from service.bodies import BlobSink, new_writer
 from service.problems import RequestInvalid, RequestTooLarge
 from store.blobs import BlobStore, BlobWriter
 
@@ -133,7 +133,7 @@ class _FormBuilder:
         if name == _REQUEST:
             self._request = bytearray()
         else:
-            writer = self._keep.enter_context(self._blobs.writer())
+            writer = self._keep.enter_context(new_writer(self._blobs))
             self._sinks[name] = BlobSink(writer, max_bytes=self._max_file_bytes)
         return name
 

@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.bells import Bells
 from service.metrics import Metrics
+from service.receptions import Receptions
 from service.settings import Settings
 from store.blobs import BlobStore, open_blobs
 from store.commits import SharedCommits
 from store.database import open_engine, open_glances, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
+from store.staging import Staging
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Parts:
     glances: sessionmaker[Session]
     """For a read of one statement."""
     blobs: BlobStore
+    staging: Staging
+    receptions: Receptions
     doorbell: Celery
     metrics: Metrics
     pepper: bytes
@@ -52,12 +56,15 @@ def open_parts(settings: Settings) -> Parts:
     engine = open_engine(settings.database())
     sessions, doorbell, metrics = open_sessions(engine), celery_app(settings.broker_url), Metrics()
     commits = SharedCommits(sessions)
+    blobs = open_blobs(settings.blobs(), local=settings.data / "local")
     return Parts(
         settings=settings,
         engine=engine,
         sessions=sessions,
         glances=open_glances(engine),
-        blobs=open_blobs(settings.blobs(), local=settings.data / "local"),
+        blobs=blobs,
+        staging=Staging(blobs.staging),
+        receptions=Receptions(),
         doorbell=doorbell,
         metrics=metrics,
         pepper=key_pepper(settings),

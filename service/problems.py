@@ -9,6 +9,9 @@ ServiceProblem
 ├── RequestTimeout         408  the body came too slowly
 ├── JobNotFinished         409  results are asked of a job that has none
 ├── JobNotRetryable        409  a job that has not ended cannot be retried
+├── OffsetMismatch         409  the bytes do not begin where the upload goes on
+├── UploadExpired          410
+├── TusVersionUnsupported  412
 ├── RequestTooLarge        413  the JSON body is over its limit
 ├── ArtifactTooLarge       413  the uploaded bytes are over their limit
 ├── UnsupportedMediaType   415
@@ -16,17 +19,22 @@ ServiceProblem
 ├── RequestInvalid         422  the request is understood, and wrong; `errors` says where
 ├── DigestMismatch         422  the bytes are not those that the address names
 ├── IdempotencyKeyReused   422  the key was sent before with another body
+├── UploadLocked           423  another request is sending bytes of the upload
+├── ChecksumMismatch       460  a part of an upload has another checksum
 ├── InternalError          500
 ├── StorageUnavailable     503  the object store of the blobs does not answer
-└── StorageFull            507
+├── StorageFull            507
+└── QuotaExceeded          507  the project may not store more
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 from saddlescope.contract.problems import FieldProblem, Problem
+from store import quotas
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -109,6 +117,24 @@ class JobNotRetryable(ServiceProblem):
     status, code, title = 409, "job_not_retryable", "The job has not ended"
 
 
+class OffsetMismatch(ServiceProblem):
+    """The bytes do not begin where the upload goes on. Ask for its `Upload-Offset` by HEAD, and send from there."""
+
+    status, code, title, retryable = 409, "offset_mismatch", "The offset is not that of the upload", True
+
+
+class UploadExpired(ServiceProblem):
+    """The upload was not gone on with before its `Upload-Expires`, and its bytes are removed. Begin a new one."""
+
+    status, code, title = 410, "upload_expired", "The upload has expired"
+
+
+class TusVersionUnsupported(ServiceProblem):
+    """Resumable uploads are taken by tus 1.0.0; send `Tus-Resumable: 1.0.0`."""
+
+    status, code, title = 412, "tus_version_unsupported", "This version of tus is not taken"
+
+
 class RequestTooLarge(ServiceProblem):
     """The JSON body is over its limit. Upload large tensors as artifacts and name them by their hash."""
 
@@ -159,6 +185,18 @@ class IdempotencyKeyReused(ServiceProblem):
     status, code, title = 422, "idempotency_key_reused", "The idempotency key was used for another request"
 
 
+class UploadLocked(ServiceProblem):
+    """Another request is sending bytes of the same upload. Wait for it, or ask for the offset and go on from there."""
+
+    status, code, title, retryable = 423, "upload_locked", "The upload is being written to", True
+
+
+class ChecksumMismatch(ServiceProblem):
+    """The body is not what its `Upload-Checksum` says; nothing of it was kept. Send it again."""
+
+    status, code, title, retryable = 460, "checksum_mismatch", "The checksum does not match", True
+
+
 class InternalError(ServiceProblem):
     """A fault of the service. The operators find it in the log by the `request_id`."""
 
@@ -177,12 +215,30 @@ class StorageFull(ServiceProblem):
     status, code, title, retryable = 507, "storage_full", "The storage is full", True
 
 
+class QuotaExceeded(ServiceProblem):
+    """Your project may not store that much; nothing of this request was kept. Ask the operators for a larger quota."""
+
+    status, code, title = 507, "quota_exceeded", "The project's quota is used up"
+
+
+@contextmanager
+def quota_told() -> Iterator[None]:
+    """Tell the store's refusal as the caller's problem."""
+    try:
+        yield
+    except quotas.QuotaExceeded as wrong:
+        raise QuotaExceeded(f"With this upload {wrong}.") from None
+
+
 # A 422 whose places all have one of these codes takes it as its own, so that callers can tell them apart by `code`.
 SPECIFIC_CODES: Mapping[str, str] = {
     "json_invalid": "The body is not JSON as this service takes it: UTF-8, no NaN or Infinity, no repeated keys, no "
     "NUL, bounded depth.",
     "multipart_invalid": "The multipart body is broken, lacks the `request` part, or names a part that did not come.",
     "artifact_not_found": "The request names an artifact that your project has not uploaded.",
+    "references_disabled": "This service takes no checkpoints by reference. Upload the bytes.",
+    "reference_not_allowed": "The path or bucket is not among those that this service may read.",
+    "estimate_unknown": "The cost of a checkpoint by reference is not known before a worker reads it; submit the job.",
     "checkpoint_invalid": "The checkpoint cannot be read as tensors.",
     "loss_invalid": "The loss cannot be understood; for an expression the position of the mistake is told.",
     "data_invalid": "The data set does not fit the loss: a tensor is missing or empty, or the rows do not match.",

@@ -9,13 +9,19 @@ from pydantic_core import ErrorDetails
 
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.problems import FieldProblem
-from saddlescope.contract.sources import ArtifactSource, InlineSource
+from saddlescope.contract.sources import ArtifactSource, InlineSource, ObjectSource, PathSource
 from service.problems import RequestInvalid
 from service.strict_json import StrictJsonError, parse_strict, pointer_token
 
 _MAX_ERRORS = 50
-# Members of the union TensorSource, by the one key that the user writes.
-_SOURCES = {"artifact": ArtifactSource.__name__, "inline": InlineSource.__name__}
+# Members of the union CheckpointSource, by the one key that the user writes.
+_SOURCES = {
+    "artifact": ArtifactSource.__name__,
+    "inline": InlineSource.__name__,
+    "path": PathSource.__name__,
+    "s3": ObjectSource.__name__,
+}
+_UPLOADED = ("artifact", "inline")
 
 
 def parse_body(body: bytes) -> JsonValue:
@@ -100,11 +106,13 @@ def _place(error: ErrorDetails, document: JsonValue) -> FieldProblem | None:
     if not members:
         return FieldProblem(pointer=pointer_into(document, location), detail=_detail(error), code=error["type"])
     source = _at(document, location[: members[0]])
-    meant = [key for key in _SOURCES if isinstance(source, dict) and key in source]
+    known = [key for key in _SOURCES if location[0] == "checkpoint" or key in _UPLOADED]
+    meant = [key for key in known if isinstance(source, dict) and key in source]
     if len(meant) != 1:
         in_multipart = isinstance(source, dict) and "part" in source
         detail = (
-            'give exactly one of "artifact" (the id of uploaded bytes) and "inline" (tensors as JSON)'
+            'give exactly one of "artifact" (the id of uploaded bytes), "inline" (tensors as JSON) and, for a '
+            'checkpoint where the service allows it, "path" and "s3"'
             if not in_multipart
             else '"part" names a part of a multipart/form-data request; this request has none'
         )

@@ -35,10 +35,20 @@ class Settings(BaseSettings):
     """Keyed hash of API keys; by default a random file in the data folder."""
     max_artifact_bytes: int = Field(default=8 * 2**30, ge=1)
     """Larger uploads are answered 413."""
+    project_quota_bytes: int | None = Field(default=None, ge=0)
+    """What a project may store that has no quota of its own; without limit when absent."""
+    reference_roots: str = ""
+    """Folders, separated by colons, in which a request may name checkpoints by path; by default none."""
+    reference_buckets: str = ""
+    """Buckets, separated by colons, in which a request may name checkpoints; by default none."""
+    upload_lifetime_seconds: float = Field(default=86_400, gt=0)
+    """How long a resumable upload is kept after its last byte."""
     min_body_bytes_per_second: int = Field(default=1024, ge=0)
     """A body that stays slower than this over its patience is answered 408; 0 waits for ever."""
     body_patience_seconds: float = Field(default=20, gt=0)
     """How long a body may stall, and how long it may stay under the minimum rate."""
+    body_deadline_seconds: float = Field(default=21_600, gt=0)
+    """A body that takes longer is answered 408, however steadily it comes; a resumable upload goes on from there."""
     embedded_workers: int = Field(default=1, ge=0, le=64)
     """Worker processes that the embedded service starts."""
 

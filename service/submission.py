@@ -15,7 +15,8 @@ import saddlescope
 from saddlescope.contract.jobs import Estimate, JobRequest
 from service import estimates
 from service.parts import Parts
-from service.problems import IdempotencyKeyReused
+from service.problems import IdempotencyKeyReused, quota_told
+from service.references import AllowedReferences
 from service.validation import artifact_ids, validate
 from store.artifacts import find_artifact, missing_artifacts, record_artifact
 from store.blobs import Blob
@@ -61,7 +62,9 @@ def check(parts: Parts, submission: Submission) -> None:
         with parts.sessions() as session:
             return missing_artifacts(session, project=submission.project, ids=set(ids) - uploaded)
 
-    validate(submission.request, missing)
+    settings = parts.settings
+    references = AllowedReferences.of(settings.reference_roots, settings.reference_buckets)
+    validate(submission.request, missing, references=references)
 
 
 def estimate(parts: Parts, submission: Submission) -> Estimate:
@@ -79,13 +82,16 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
 
     Raises:
         IdempotencyKeyReused: if the key came before with another body.
+        QuotaExceeded: if the files that came with it are more than the project may store.
     """
-    accept = partial(_accept, submission=submission)
+    accept = partial(_accept, submission=submission, quota_bytes=parts.settings.project_quota_bytes)
     try:
-        accepted = parts.commits.run(accept)
+        with quota_told():
+            accepted = parts.commits.run(accept)
     except KeyTaken:
         # A request with the same key was committed meanwhile: this one now finds it.
-        accepted = parts.commits.run(accept)
+        with quota_told():
+            accepted = parts.commits.run(accept)
     if accepted.is_new:
         # After the commit: a worker that hears of a job finds it. Without a broker the reconciler rings later.
         parts.bells.ring_soon(PendingJob(accepted.job.id, accepted.job.queue))
@@ -95,7 +101,7 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
     return accepted
 
 
-def _accept(session: Session, submission: Submission) -> Accepted:
+def _accept(session: Session, submission: Submission, quota_bytes: int | None) -> Accepted:
     project, request = submission.project, submission.request
     entry = None
     if submission.idempotency_key is not None:
@@ -104,7 +110,7 @@ def _accept(session: Session, submission: Submission) -> Accepted:
         if replay is not None:
             return replay
     for blob in submission.uploads:
-        record_artifact(session, project=project, blob=blob)
+        record_artifact(session, project=project, blob=blob, default_quota_bytes=quota_bytes)
     question = fingerprint(request, saddlescope.__version__)
     if not request.force and submission.retry_of is None:
         twin = find_finished_twin(session, project=project, fingerprint=question)

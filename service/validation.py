@@ -12,21 +12,29 @@ from saddlescope.contract.losses import ExpressionLoss, NetworkLoss, ProgramLoss
 from saddlescope.contract.problems import FieldProblem
 from saddlescope.contract.sources import ArtifactSource, InlineSource, shape_of
 from service.problems import RequestInvalid
+from service.references import AllowedReferences
 from service.strict_json import pointer_token
 
 Shape = tuple[int, ...]
 MAX_PLACES = 50
 
 
-def validate(request: JobRequest, missing: Callable[[Collection[str]], frozenset[str]]) -> None:
+def validate(
+    request: JobRequest, missing: Callable[[Collection[str]], frozenset[str]], *, references: AllowedReferences
+) -> None:
     """Refuse what is certain to fail; what needs the tensors themselves is found by the runner.
 
-    `missing` tells which of some artifacts the project does not have.
+    `missing` tells which of some artifacts the project does not have, `references` what else may be named.
 
     Raises:
         RequestInvalid: with every place that was found.
     """
-    found = chain(_missing_artifacts(request, missing), _loss_problems(request), _callback_problems(request))
+    found = chain(
+        _missing_artifacts(request, missing),
+        references.problems(request.checkpoint),
+        _loss_problems(request),
+        _callback_problems(request),
+    )
     places = list(islice(found, MAX_PLACES))
     if places:
         raise RequestInvalid(f"{places[0].pointer}: {places[0].detail}", errors=places)

@@ -13,6 +13,7 @@ from store import tables
 from store.blobs import Blob
 from store.moments import now
 from store.projects import ensure_project
+from store.quotas import hold_to_quota
 from store.upserts import insert_ignoring
 
 
@@ -24,15 +25,22 @@ class ArtifactRow:
     created_at: datetime
 
 
-def record_artifact(session: Session, *, project: str, blob: Blob) -> bool:
-    """Give a project a blob that is already durable; True if it did not have it before."""
+def record_artifact(session: Session, *, project: str, blob: Blob, default_quota_bytes: int | None = None) -> bool:
+    """Give a project a blob that is already durable; True if it did not have it before.
+
+    Raises:
+        QuotaExceeded: if it did not and may not store that much.
+    """
     ensure_project(session, project)
     created = session.execute(
         insert_ignoring(session, tables.Artifact)
         .values(project=project, id=blob.id, size=blob.size, created_at=now())
         .returning(tables.Artifact.id)
     )
-    return created.first() is not None
+    is_new = created.first() is not None
+    if is_new:
+        hold_to_quota(session, project, default_bytes=default_quota_bytes)
+    return is_new
 
 
 def find_artifact(session: Session, *, project: str, id: str) -> ArtifactRow | None:  # noqa: A002 - the contract's word

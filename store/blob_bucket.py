@@ -28,6 +28,8 @@ PART_BYTES = 16 * 2**20
 NUM_PARTS_AT_ONCE = 4
 READ_BYTES = 8 * 2**20
 PROBE = "probe"
+# An endpoint of plain http is the operator's choice, in the URL or in AWS_ENDPOINT_URL.
+CLIENT: ClientConfig = {"allow_http": True, "connect_timeout": "3s", "read_timeout": "30s", "timeout": "5m"}
 _PARAMETERS = frozenset({"endpoint", "region", "virtual_hosted"})
 
 
@@ -37,6 +39,7 @@ class BucketBlobs:
 
     def __init__(self, bucket: S3Store, folder: Path, *, cache_bytes: int) -> None:
         self._bucket = bucket
+        self.staging = folder / "uploads"
         self._temporary = folder / "spool"
         self._temporary.mkdir(parents=True, exist_ok=True)
         self._cache = BlobCache(folder / "cache", max_bytes=cache_bytes)
@@ -87,17 +90,17 @@ class BucketBlobs:
 
     def size(self, blob_id: str) -> int:
         """Bytes of the blob; FileNotFoundError if it is not there."""
-        with _failure_named():
+        with failure_named():
             return obstore.head(self._bucket, blob_key(blob_id))["size"]
 
     def delete(self, blob_id: str) -> None:
         """Forget a blob; only for one that no artifact names. Deleting what is not there is no error on S3."""
-        with _failure_named():
+        with failure_named():
             obstore.delete(self._bucket, blob_key(blob_id))
 
     def walk(self) -> Iterator[StoredBlob]:
         """Every blob that is stored, in no order."""
-        with _failure_named():
+        with failure_named():
             for page in obstore.list(self._bucket, "sha256"):
                 for found in page:
                     blob_id = f"sha256:{found['path'].rpartition('/')[2]}"
@@ -142,15 +145,13 @@ def open_bucket(url: str, folder: Path, *, cache_bytes: int) -> BucketBlobs:
         config["region"] = parameters["region"]
     if "virtual_hosted" in parameters:
         config["virtual_hosted_style_request"] = parameters["virtual_hosted"] == "true"
-    # An endpoint of plain http is the operator's choice, in the URL or in AWS_ENDPOINT_URL.
-    client: ClientConfig = {"allow_http": True, "connect_timeout": "3s", "read_timeout": "30s", "timeout": "5m"}
     retry: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=10)}
-    with _failure_named():
+    with failure_named():
         bucket = S3Store(
             parts.hostname,
             prefix=parts.path.strip("/") or None,
             config=config,
-            client_options=client,
+            client_options=CLIENT,
             retry_config=retry,
         )
     return BucketBlobs(bucket, folder, cache_bytes=cache_bytes)
@@ -184,7 +185,7 @@ class _Ranges(io.RawIOBase):
         end = min(self._position + len(buffer), self._size)
         if end <= self._position:
             return 0
-        with _failure_named():
+        with failure_named():
             part = obstore.get_range(self._bucket, self._key, start=self._position, end=end)
         buffer[: len(part)] = part
         self._position += len(part)
@@ -192,7 +193,8 @@ class _Ranges(io.RawIOBase):
 
 
 @contextmanager
-def _failure_named() -> Iterator[None]:
+def failure_named() -> Iterator[None]:
+    """Tell obstore's failures as StorageUnavailable and FileNotFoundError."""
     # By name alone, and without the cause: obstore's own words quote addresses and whole answers.
     try:
         yield
@@ -205,7 +207,7 @@ def _failure_named() -> Iterator[None]:
 @contextmanager
 def _writing() -> Iterator[None]:
     try:
-        with _failure_named():
+        with failure_named():
             yield
     except FileNotFoundError:
         raise StorageUnavailable("NoSuchBucket") from None

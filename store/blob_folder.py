@@ -1,6 +1,7 @@
 """Blobs in a folder: written once, never changed, durable before they are acknowledged.
 
 sha256/ab/abcd…    the blobs
+uploads/…          uploads that are not complete
 tmp/…              what is being written; a crash leaves its leftovers here and nowhere else
 """
 
@@ -22,6 +23,7 @@ class FolderBlobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.staging = folder / "uploads"
         self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
         (folder / "sha256").mkdir(exist_ok=True)
@@ -81,10 +83,10 @@ class FolderBlobs:
         target = self.path(blob_id)
         if not target.parent.exists():
             target.parent.mkdir(exist_ok=True)
-            _sync_folder(target.parent.parent)
+            sync_folder(target.parent.parent)
         # Renaming over an equal file is harmless: readers hold the old inode, and the bytes are the same.
         file.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def probe(self) -> None:
         """Write and forget a byte; raises what a write raises."""
@@ -96,7 +98,8 @@ class FolderBlobs:
         return sweep(self._temporary, older_than_seconds=older_than_seconds)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

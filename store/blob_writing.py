@@ -157,6 +157,7 @@ def blob_key(blob_id: str) -> str:
 
 @contextmanager
 def full_storage_named() -> Iterator[None]:
+    """Tell a full disk or quota as StorageFull."""
     try:
         yield
     except OSError as failure:

@@ -43,6 +43,9 @@ CACHE_BYTES = 32 * 2**30
 class BlobStore(Protocol):
     """Every method but the first may raise StorageUnavailable; a name that is no hash is a ValueError."""
 
+    staging: Path
+    """A local folder from whose file system `adopt` takes files: for uploads that are not complete."""
+
     def writer(self) -> AbstractContextManager[BlobWriter]:
         """A writer; without a commit nothing of it stays."""
 
@@ -70,7 +73,7 @@ class BlobStore(Protocol):
         """Every blob that is stored, in no order: for audits and the collection of garbage."""
 
     def adopt(self, file: Path, blob_id: str) -> None:
-        """Store a synced file of the store's own temporary folder under its hash; the caller has computed that.
+        """Store a synced file of the store's own temporary or staging folder under its hash; the caller has computed that.
 
         The file is gone afterwards or may be deleted.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from datetime import datetime
 from functools import partial
@@ -12,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -126,6 +127,13 @@ def _ping_idle(
         engine.dialect.do_ping(connection)
     except engine.dialect.loaded_dbapi.Error:
         raise InvalidatePoolError from None  # its neighbours are as old, and the pool opens new ones
+
+
+def is_disk_full(error: OperationalError) -> bool:
+    """Whether a statement failed for want of space."""
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(error.orig, "sqlstate", None) == "53100"  # disk_full
 
 
 def _open_sqlite(url: str) -> Engine:

@@ -46,6 +46,7 @@ class Project(Table):
     __tablename__ = "projects"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ApiKey(Table):
@@ -67,6 +68,22 @@ class Artifact(Table):
     id: Mapped[str] = mapped_column(String(71), primary_key=True, index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+
+
+class Upload(Table):
+    """Bytes on their way to become an artifact; `received` counts those that are durable."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (CheckConstraint("received >= 0 AND received <= size", name="received"),)
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    received: Mapped[int] = mapped_column(BigInteger)
+    expected: Mapped[str | None] = mapped_column(String(71))
+    details: Mapped[str | None] = mapped_column("metadata", Text)
+    artifact: Mapped[str | None] = mapped_column(String(71))
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    expires_at: Mapped[datetime] = mapped_column(Moment, index=True)
 
 
 class Job(Table):

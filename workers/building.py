@@ -13,7 +13,16 @@ from torch import Tensor
 
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.losses import ExpressionLoss, LossSpec, NetworkLoss, ProgramLoss
-from saddlescope.contract.sources import ArtifactSource, InlineSource, TensorSource, numbers, shape_of
+from saddlescope.contract.sources import (
+    ArtifactSource,
+    CheckpointSource,
+    InlineSource,
+    ObjectSource,
+    PathSource,
+    TensorSource,
+    numbers,
+    shape_of,
+)
 from saddlescope.contract.vocabulary import FailureCode
 from workers.faults import JobFault, quoted
 from workers.losses import BuiltProblem
@@ -53,10 +62,12 @@ def _built(
             return program_problem(loss, artifacts[loss.program.artifact], checkpoint, data)
 
 
-def _checkpoint(source: TensorSource, artifacts: Mapping[str, Path]) -> dict[str, Tensor]:
+def _checkpoint(source: CheckpointSource, artifacts: Mapping[str, Path]) -> dict[str, Tensor]:
     match source:
         case ArtifactSource():
             tensors = read_tensors(artifacts[source.artifact])
+        case PathSource(path=name) | ObjectSource(s3=name):
+            tensors = read_tensors(artifacts[name])
         case InlineSource():
             tensors = {name: _inline(value, torch.float64) for name, value in source.inline.items()}
     _check_finite(tensors, FailureCode.CHECKPOINT_INVALID, "checkpoint")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from saddlescope.contract.reports import Provenance
 from saddlescope.contract.strict import Closed
 from saddlescope.contract.vocabulary import FailureCode, Stage
 
@@ -13,6 +14,7 @@ MAX_MESSAGE_BYTES = 64 * 2**10
 MAX_DETAIL_CHARS = 2_000
 
 REQUEST_FILE = "request.json"
+REFERENCE_FILE = "checkpoint"
 REPORT_FILE = "report.json"
 SPECTRUM_FILE = "spectrum.json"
 LANDSCAPE_FILE = "landscape.json"
@@ -41,6 +43,8 @@ class Task(Closed):
     job: str
     folder: str
     artifacts: dict[str, str]
+    """Local files by artifact, and that of a checkpoint by reference by its path or address."""
+    provenance: Provenance
     device: str
     limits: Limits
 

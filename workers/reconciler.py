@@ -10,6 +10,8 @@ from celery import Celery
 from store.doorbell import BrokerDown, ring
 from store.presence import worker_seen
 from store.queue import expire_deadlines, mark_dispatched, requeue_lapsed, undispatched_jobs
+from store.staging import Staging
+from store.uploads import expire_uploads
 from workers.workshop import DATABASE_DOWN, Workshop
 
 # The service rings right after its commit; what is older was not heard.
@@ -43,6 +45,8 @@ def reconcile(shop: Workshop, app: Celery, *, may_requeue: bool) -> None:
     if may_requeue:
         with shop.sessions.begin() as session:
             requeued = requeue_lapsed(session)
+    with shop.sessions.begin() as session:
+        expire_uploads(session, Staging(shop.blobs.staging))
     if late or requeued:
         log.info("reconciled", late=late, requeued=requeued)
     _ring_again(shop, app)

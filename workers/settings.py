@@ -24,6 +24,10 @@ class WorkerSettings(BaseSettings):
     """A folder, shared with the service, or `s3://bucket/prefix`."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where jobs are computed; `auto` is the first CUDA device if there is one."""
+    reference_roots: str = ""
+    """Folders, separated by colons, from which checkpoints may be read by path; by default none."""
+    reference_buckets: str = ""
+    """Buckets, separated by colons, from which checkpoints may be fetched; by default none."""
     worker_concurrency: int = Field(default=1, ge=1, le=64)
     """Jobs at a time."""
     worker_threads: int | None = Field(default=None, ge=1)

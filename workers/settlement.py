@@ -15,7 +15,7 @@ from saddlescope.contract.vocabulary import FailureCode
 from store.blobs import Blob, BlobStore, StorageFull, StorageUnavailable
 from store.queue import Claim, finish_cancelled, finish_failed, finish_succeeded, release
 from workers.outcome import Fault, Interruption, Settled
-from workers.protocol import Exit, ProgressLine, Succeeded
+from workers.protocol import OUTPUT_FOLDER, Exit, ProgressLine, Succeeded, Task
 from workers.results import InvalidResult, Results, open_plain, read_results
 from workers.transfer import kept_lease, patiently
 from workers.workshop import DATABASE_DOWN, Workshop
@@ -36,10 +36,10 @@ class Watched:
     seconds: float
 
 
-def deliver(shop: Workshop, claim: Claim, output: Path, outcome: Succeeded, watched: Watched) -> Succeeded | Fault:
+def deliver(shop: Workshop, claim: Claim, task: Task, outcome: Succeeded, watched: Watched) -> Succeeded | Fault:
     """Check the answer, store its arrays, and end the job with it."""
     try:
-        results = read_results(output, outcome)
+        results = read_results(Path(task.folder) / OUTPUT_FOLDER, outcome)
         # A cancel comes too late for a job that is done; the lease is kept all the same.
         with kept_lease(shop, claim):
             spectrum, landscape, escapes = patiently(
@@ -52,6 +52,7 @@ def deliver(shop: Workshop, claim: Claim, output: Path, outcome: Succeeded, watc
     report = results.report.model_copy(
         update={
             "job": claim.job_id,
+            "provenance": task.provenance,
             "escapes": tuple(
                 escape.model_copy(
                     update={"vector": blob.id, "url": f"/v1/jobs/{claim.job_id}/escapes/{index}.safetensors"}

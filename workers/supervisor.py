@@ -14,6 +14,7 @@ import structlog
 
 from saddlescope.contract.jobs import Partial, Progress
 from store.queue import Claim, Instruction, heartbeat
+from workers.fetching import fetch_reference, provenance_of
 from workers.launcher import ForkServerError, Runner
 from workers.memory import oom_kills
 from workers.outcome import Ending, Fault, Interruption, Settled, judge
@@ -61,7 +62,7 @@ def supervise(shop: Workshop, claim: Claim) -> None:
         device = task.device
         if isinstance(judgement, Succeeded):
             device = judgement.device
-            judgement = deliver(shop, claim, folder / OUTPUT_FOLDER, judgement, watched)
+            judgement = deliver(shop, claim, task, judgement, watched)
         if isinstance(judgement, Fault):
             job_log.warning("job_fault", code=judgement.code, detail=judgement.detail, runner_errors=errors)
         if not isinstance(judgement, Succeeded):
@@ -75,11 +76,17 @@ def _prepare(shop: Workshop, claim: Claim, folder: Path, inputs: ExitStack) -> T
     paths = gather(shop, claim, inputs)
     if isinstance(paths, Fault | Settled):
         return paths
+    copied = fetch_reference(shop, claim, folder)
+    if isinstance(copied, Fault | Settled):
+        return copied
+    if copied is not None:
+        paths[copied.name] = copied.path
     device = shop.fork_server.start()
     return Task(
         job=claim.job_id,
         folder=str(folder),
         artifacts={artifact: str(path) for artifact, path in paths.items()},
+        provenance=provenance_of(claim.request, copied),
         device=device,
         limits=runner_limits(
             shop.settings, device=device, input_bytes=sum(path.stat().st_size for path in paths.values())

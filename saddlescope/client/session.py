@@ -16,6 +16,7 @@ from saddlescope.client.errors import NotFound
 from saddlescope.client.fetching import fetch_escape
 from saddlescope.client.job import Job
 from saddlescope.client.requests import Loss, OptionValues, build_submission
+from saddlescope.client.resumable import RESUMABLE_BYTES, upload_resumably
 from saddlescope.client.transport import Body, Call, Transport
 from saddlescope.client.uploads import Content, Upload
 from saddlescope.contract import jobs, limits
@@ -127,7 +128,7 @@ class Client:
         call = Call(
             "POST",
             "/v1/jobs",
-            body=Body(len(body), lambda: iter((body,)), content_type="application/json"),
+            body=Body(len(body), lambda _=0: iter((body,)), content_type="application/json"),
             headers=headers,
             wait_seconds=wait,
         )
@@ -181,7 +182,10 @@ class Client:
         try:
             self._transport.send(Call("HEAD", path))
         except NotFound:
-            self._transport.send(Call("PUT", path, body=upload.body))
+            if upload.body.size >= RESUMABLE_BYTES:
+                upload_resumably(self._transport, upload)
+            else:
+                self._transport.send(Call("PUT", path, body=upload.body))
 
 
 def _present(fields: Mapping[str, object]) -> dict[str, object]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 import httpx2
 
@@ -30,13 +30,21 @@ LONGEST_PAUSE_SECONDS = 20.0
 LONGEST_RETRY_AFTER_SECONDS = 120.0
 
 
+class Chunks(Protocol):
+    """Makes the bytes of a body anew, from an offset on."""
+
+    def __call__(self, offset: int = 0, /) -> Iterator[bytes]: ...
+
+
 @dataclass(frozen=True)
 class Body:
     """The bytes of a request, made anew for every attempt."""
 
     size: int
-    chunks: Callable[[], Iterator[bytes]]
+    chunks: Chunks
     content_type: str = "application/octet-stream"
+    offset: int = 0
+    """Where the bytes of this request begin; `size` counts from there."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,22 @@ class Transport:
     def close(self) -> None:
         self._http.close()
 
+    @property
+    def retries(self) -> int:
+        return self._retries
+
+    def send_once(self, call: Call) -> httpx2.Response:
+        """Send a call that is not to be repeated as it is.
+
+        Raises:
+            ConnectionFailed: if it was not answered.
+            ApiError: if it was refused.
+        """
+        try:
+            return _accepted(self._send_once(call))
+        except httpx2.RequestError as failure:
+            raise ConnectionFailed(f"cannot reach {self.url}: {failure or type(failure).__name__}") from failure
+
     def send(self, call: Call) -> httpx2.Response:
         """Send until it is answered.
 
@@ -84,15 +108,12 @@ class Transport:
             try:
                 response = self._send_once(call)
             except httpx2.RequestError:
-                time.sleep(_pause(attempt, None))
+                time.sleep(pause(attempt, None))
                 continue
             if response.status_code not in RETRIED_STATUSES:
                 return _accepted(response)
-            time.sleep(_pause(attempt, response.headers.get("Retry-After")))
-        try:
-            return _accepted(self._send_once(call))
-        except httpx2.RequestError as failure:
-            raise ConnectionFailed(f"cannot reach {self.url}: {failure or type(failure).__name__}") from failure
+            time.sleep(pause(attempt, response.headers.get("Retry-After")))
+        return self.send_once(call)
 
     def _send_once(self, call: Call) -> httpx2.Response:
         headers = dict(call.headers)
@@ -101,7 +122,7 @@ class Transport:
         return self._http.request(
             call.method,
             call.path,
-            content=None if call.body is None else call.body.chunks(),
+            content=None if call.body is None else call.body.chunks(call.body.offset),
             params=call.params,
             headers=headers,
             # The service holds a long poll open, so only the silence after that is suspicious.
@@ -128,7 +149,8 @@ def retry_after_seconds(header: str | None) -> float | None:
     return min(float(header), LONGEST_RETRY_AFTER_SECONDS)
 
 
-def _pause(attempt: int, retry_after: str | None) -> float:
+def pause(attempt: int, retry_after: str | None) -> float:
+    """Seconds before the next attempt: what the service told, else growing and shaken."""
     told = retry_after_seconds(retry_after)
     if told is not None:
         return told

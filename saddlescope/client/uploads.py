@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 from pydantic import JsonValue
 
 from saddlescope.client.transport import Body
-from saddlescope.contract.sources import ArtifactSource, InlineSource
+from saddlescope.contract.sources import ArtifactSource, CheckpointSource, InlineSource, ObjectSource, PathSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 Tensors: TypeAlias = "Mapping[str, Tensor] | Mapping[str, Array] | Mapping[str, JsonValue]"
-Content: TypeAlias = "Tensors | Path | str | bytes"
+Content: TypeAlias = "Tensors | Path | str | bytes | PathSource | ObjectSource"
 CHUNK_BYTES = 1 << 20
 
 
@@ -33,14 +33,15 @@ class Upload:
     body: Body
 
 
-Source: TypeAlias = ArtifactSource | InlineSource
+Source: TypeAlias = CheckpointSource
 
 
 def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
     """The source that names the content in a request, and the upload that it needs, if any.
 
     Args:
-        content: tensors or arrays by name (sent as safetensors), numbers by name (sent in the request), a path, bytes.
+        content: tensors or arrays by name (sent as safetensors), numbers by name (sent in the request), a path, bytes,
+            or a reference that the service's workers can read themselves.
         what: the argument's name, for messages.
 
     Raises:
@@ -48,6 +49,8 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
         TypeError: if a mapping holds anything else.
         ValueError: if inline numbers break the contract.
     """
+    if isinstance(content, PathSource | ObjectSource):
+        return content, None
     if isinstance(content, str | Path):
         upload = upload_of_file(Path(content))
     elif isinstance(content, bytes):
@@ -63,9 +66,9 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
 
 
 def upload_of_bytes(content: bytes) -> Upload:
-    def chunks() -> Iterator[bytes]:
+    def chunks(offset: int = 0) -> Iterator[bytes]:
         view = memoryview(content)
-        for start in range(0, len(view), CHUNK_BYTES):
+        for start in range(offset, len(view), CHUNK_BYTES):
             yield bytes(view[start : start + CHUNK_BYTES])
 
     return Upload(f"sha256:{hashlib.sha256(content).hexdigest()}", Body(len(content), chunks))
@@ -74,8 +77,9 @@ def upload_of_bytes(content: bytes) -> Upload:
 def upload_of_file(path: Path) -> Upload:
     """Raises: FileNotFoundError if the path does not exist."""
 
-    def chunks() -> Iterator[bytes]:
+    def chunks(offset: int = 0) -> Iterator[bytes]:
         with path.open("rb") as file:
+            file.seek(offset)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, PlainSeria
 from saddlescope.contract import limits
 from saddlescope.contract.losses import LossSpec
 from saddlescope.contract.problems import Problem
-from saddlescope.contract.sources import TensorSource
+from saddlescope.contract.sources import CheckpointSource, TensorSource
 from saddlescope.contract.strict import Closed
 from saddlescope.contract.vocabulary import JobStatus, Method, Precision, Stage, Verdict
 
@@ -67,7 +67,7 @@ class Run(Closed):
 class JobRequest(Closed):
     """The body of `POST /v1/jobs`."""
 
-    checkpoint: TensorSource
+    checkpoint: CheckpointSource
     loss: LossSpec
     data: TensorSource | None = None
     options: Options = Options()

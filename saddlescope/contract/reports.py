@@ -110,6 +110,14 @@ class Numerics(Closed):
     asymmetry: float
 
 
+class Provenance(Closed):
+    """The SHA-256 of the bytes that were analysed; null for what came inside the request or was not needed."""
+
+    checkpoint: ArtifactId | None = None
+    data: ArtifactId | None = None
+    program: ArtifactId | None = None
+
+
 class ReportWarning(Closed):
     code: Caution
     detail: str
@@ -133,6 +141,7 @@ class Report(Closed):
     evidence: Evidence
     escapes: tuple[Escape, ...]
     numerics: Numerics
+    provenance: Provenance | None = None
     versions: dict[str, str]
     warnings: tuple[ReportWarning, ...]
 

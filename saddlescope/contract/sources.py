@@ -85,4 +85,34 @@ class InlineSource(Closed):
     inline: InlineTensors
 
 
+def _absolute(path: str) -> str:
+    parts = path.split("/")
+    if not path.startswith("/") or "\0" in path or any(part in (".", "..") for part in parts):
+        raise ValueError("a path is absolute and has no '.' or '..' in it")
+    return path
+
+
+class PathSource(Closed):
+    """A file that the workers can read themselves, or the folder of a sharded or distributed checkpoint."""
+
+    path: Annotated[str, Field(min_length=2, max_length=4096), AfterValidator(_absolute)]
+
+
+class ObjectSource(Closed):
+    """An object that the workers can fetch themselves: `s3://bucket/key`."""
+
+    s3: str = Field(pattern=r"^s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]/[^\x00-\x1f?#]{1,1024}$")
+
+    @property
+    def bucket(self) -> str:
+        return self.s3.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def key(self) -> str:
+        return self.s3.removeprefix("s3://").partition("/")[2]
+
+
 TensorSource = ArtifactSource | InlineSource
+Reference = PathSource | ObjectSource
+"""Bytes that the service never had: another time they may be others."""
+CheckpointSource = ArtifactSource | InlineSource | PathSource | ObjectSource

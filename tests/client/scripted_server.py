@@ -60,7 +60,7 @@ def serve() -> Iterator[ScriptedServer]:
             if self.command != "HEAD":
                 self.wfile.write(answer.body)
 
-        do_GET = do_POST = do_PUT = do_HEAD = answer  # noqa: N815
+        do_GET = do_POST = do_PUT = do_HEAD = do_PATCH = answer  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             """Nothing: a test's output is its failures."""

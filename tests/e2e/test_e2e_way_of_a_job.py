@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +116,22 @@ def test_uploaded_bytes_reach_the_runner_and_its_vectors_come_back(service: Serv
 
 def test_the_service_knows_that_a_worker_is_there(service: Service) -> None:
     assert service.client.get("/readyz").status_code == 200
+
+
+def test_a_checkpoint_by_reference_is_analysed_and_its_hash_reported(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    root.mkdir()
+    content = (
+        b'{"w1":{"dtype":"F64","shape":[],"data_offsets":[0,8]},"w2":{"dtype":"F64","shape":[],"data_offsets":[8,16]}}'
+    )
+    (root / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content + bytes(16))
+    (root / "secret").symlink_to("/etc/passwd")
+    with running_service(tmp_path / "data", {"SADDLESCOPE_REFERENCE_ROOTS": str(root)}) as service:
+        done = service.post(TOY | {"checkpoint": {"path": str(root / "model.safetensors")}}, wait=60)
+        report = service.client.get(f"/v1/jobs/{done['id']}/report").raise_for_status().json()
+        digest = hashlib.sha256((root / "model.safetensors").read_bytes()).hexdigest()
+        assert (report["verdict"], report["provenance"]["checkpoint"]) == ("saddle", f"sha256:{digest}")
+        for path in (root / "secret", root / "missing"):
+            refused = service.post(TOY | {"checkpoint": {"path": str(path)}}, wait=60)
+            assert (refused["status"], refused["error"]["code"]) == ("failed", "checkpoint_invalid")
+            assert refused["attempt"] == 1

@@ -268,7 +268,7 @@ INDEX = "model.safetensors.index.json"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (tar_of({"s": SHARD}), "0 files"),
+        (tar_of({"s": SHARD}), "neither an index"),
         (tar_of({INDEX: b'{"weight_map":{"a":"s"}}'}), "not in the tar"),
         (tar_of({INDEX: b'{"weight_map":{"a":"../s"}}', "s": SHARD}), "not in the tar"),
         (tar_of({INDEX: b'{"weight_map":{"b":"s"}}', "s": SHARD}), "does not place"),

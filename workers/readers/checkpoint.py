@@ -8,16 +8,21 @@ from torch import Tensor
 
 from saddlescope.contract.vocabulary import FailureCode
 from workers.faults import JobFault
+from workers.readers.distributed import is_distributed, read_distributed
 from workers.readers.mapped import Mapped, Unreadable, map_file
 from workers.readers.npz import read_npz
 from workers.readers.safetensors import is_safetensors, read_safetensors
-from workers.readers.sharded import is_tar, read_sharded
+from workers.readers.sharded import is_sharded, read_sharded
+from workers.readers.stored_tar import is_tar, read_files
 from workers.readers.stored_zip import is_zip, read_members
 from workers.readers.torch_save import is_torch_save, read_torch_save
 
 MAX_BYTES = 2**38
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-_TAKEN = "a safetensors file, a tar of a sharded safetensors set, a torch.save state dict or an .npz archive"
+_TAKEN = (
+    "a safetensors file, a tar of a sharded safetensors set or of a torch.distributed checkpoint, "
+    "a torch.save state dict or an .npz archive"
+)
 
 
 def read_tensors(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
@@ -41,7 +46,7 @@ def _read(source: Mapped) -> dict[str, Tensor]:
     if is_zip(source):
         return _read_zip(source)
     if is_tar(source):
-        return read_sharded(source)
+        return _read_tar(source)
     if is_safetensors(source):
         return read_safetensors(source)
     start = source.read(0, min(len(source), 16))
@@ -54,6 +59,18 @@ def _read(source: Mapped) -> dict[str, Tensor]:
     if start.startswith(b"\x1f\x8b"):
         raise Unreadable(f"it is compressed with gzip; send it uncompressed: {_TAKEN}")
     raise Unreadable(f"its format is not known; send {_TAKEN}")
+
+
+def _read_tar(source: Mapped) -> dict[str, Tensor]:
+    files = read_files(source)
+    if is_sharded(files):
+        return read_sharded(files)
+    if is_distributed(files):
+        return read_distributed(files)
+    raise Unreadable(
+        "the tar archive holds neither an index *.safetensors.index.json with its shards, "
+        "nor the .metadata of a distributed checkpoint with its *.distcp files"
+    )
 
 
 def _read_zip(source: Mapped) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ are on dicts, lists, tuples and descriptors made here. Everything else is refuse
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -68,24 +68,41 @@ class _StorageType:
     name: str
 
 
+@dataclass(frozen=True)
+class Named:
+    """A Python object that is known by its name alone."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class Inert:
+    """What calling a known name would have made: the arguments and the state, and nothing happens."""
+
+    name: str
+    arguments: tuple[object, ...]
+    state: object = None
+
+
 Value = object
 """What may lie on the stack; every use asks for the type that it needs."""
 
 
-def interpret(pickle: bytes) -> Value:
-    """The object that the pickle describes.
+def interpret(pickle: bytes, *, inert: Collection[str] = ()) -> Value:
+    """The object that the pickle describes; instances of the names in `inert` become `Inert`.
 
     Raises:
-        Unreadable: for a global outside the list, an opcode outside plain data, or damage.
+        Unreadable: for a global outside the lists, an opcode outside plain data, or damage.
     """
-    return _Machine(pickle).run()
+    return _Machine(pickle, inert).run()
 
 
 class _Machine:
     """Stack, memo and position of one interpretation."""
 
-    def __init__(self, pickle: bytes) -> None:
+    def __init__(self, pickle: bytes, inert: Collection[str]) -> None:
         self._pickle = pickle
+        self._inert = inert
         self._at = 0
         self._stack: list[Value] = []
         self._memo: dict[int, Value] = {}
@@ -201,7 +218,7 @@ class _Machine:
             raise Unreadable("the pickle sets an item of something that is no dict")
         for key, value in zip(flat[::2], flat[1::2], strict=True):
             # Only cheap hashes: that of a tuple of tuples of tuples can take for ever.
-            if not isinstance(key, str | int | float | None):
+            if not isinstance(key, str | int | float | Inert | None):
                 raise Unreadable("the pickle holds a dict key that is neither text nor a number")
             target[key] = value
 
@@ -228,6 +245,9 @@ class _Machine:
         if path in _STORAGES:
             self.push(_StorageType(path))
             return
+        if path in self._inert:
+            self.push(Named(path))
+            return
         try:
             self.push(_Global(path))
         except ValueError:
@@ -246,13 +266,25 @@ class _Machine:
             self.push(_rebuilt(arguments))
         elif function is _Global.REBUILD_PARAMETER and arguments and isinstance(arguments[0], StoredTensor):
             self.push(arguments[0])
+        elif isinstance(function, Named):
+            self.push(Inert(function.name, arguments))
         else:
             raise Unreadable("the pickle makes a call that no state dict needs")
 
+    def make_object(self) -> None:
+        if not (len(self._stack) >= 2 and isinstance(self._stack[-2], Named)):
+            raise Unreadable(
+                "the pickle makes a Python object; save only tensors: torch.save(model.state_dict(), path)"
+            )
+        self.reduce()
+
     def build(self) -> None:
         # torch.nn hangs the versions of its modules on the state dict; any other attribute is an attack or a mistake.
-        state = self._pop()
-        if not isinstance(self._top(), dict) or not isinstance(state, dict) or state.keys() != {"_metadata"}:
+        state, target = self._pop(), self._top()
+        if isinstance(target, Inert) and target.state is None:
+            target.state = state
+            return
+        if not isinstance(target, dict) or not isinstance(state, dict) or state.keys() != {"_metadata"}:
             raise Unreadable("the pickle sets attributes of an object, which no state dict needs")
 
     def push_storage(self) -> None:
@@ -314,6 +346,7 @@ _ACTIONS: Mapping[bytes, _Action] = {
     b"c": _Machine.push_global,
     b"\x93": _Machine.push_stack_global,
     b"R": _Machine.reduce,
+    b"\x81": _Machine.make_object,
     b"b": _Machine.build,
     b"Q": _Machine.push_storage,
 }

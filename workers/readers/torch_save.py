@@ -13,7 +13,7 @@ from workers.readers.mapped import MAX_TENSORS, Mapped, Unreadable, as_bool, che
 from workers.readers.pickled import StoredNumbers, StoredTensor, interpret
 
 _MAX_PICKLE_BYTES = 16 * 2**20
-_NESTED_UNDER = ("state_dict", "model", "model_state_dict")
+NESTED_UNDER = ("state_dict", "model", "model_state_dict")
 _View = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
@@ -28,6 +28,27 @@ def read_torch_save(members: Mapping[str, Mapped]) -> dict[str, Tensor]:
     Raises:
         Unreadable: for TorchScript, anything but tensors and plain data, or views that do not fit their storage.
     """
+    root, top = _opened(members)
+    described = _state_dict(top)
+    if len(described) > MAX_TENSORS:
+        raise Unreadable(f"the file holds {len(described)} tensors; at most {MAX_TENSORS} are taken")
+    return _materialized(described, members, root)
+
+
+def read_tensor(members: Mapping[str, Mapped]) -> Tensor:
+    """The one tensor that was saved.
+
+    Raises:
+        Unreadable: for anything else.
+    """
+    root, top = _opened(members)
+    if not isinstance(top, StoredTensor):
+        raise Unreadable("it holds something else than one tensor")
+    return _materialized({"": top}, members, root)[""]
+
+
+def _opened(members: Mapping[str, Mapped]) -> tuple[str, object]:
+    """The top folder, and what the pickle in it describes."""
     roots = {name.partition("/")[0] for name in members}
     if len(roots) != 1:
         raise Unreadable("the archive has more than one top folder, which torch.save never writes")
@@ -40,16 +61,13 @@ def read_torch_save(members: Mapping[str, Mapped]) -> dict[str, Tensor]:
     order = members.get(f"{root}/byteorder")
     if order is not None and order.read(0, min(len(order), 8)) != b"little":
         raise Unreadable("the checkpoint was written on a big-endian machine; save it again on a little-endian one")
-    described = _state_dict(interpret(pickle.read(0, len(pickle))))
-    if len(described) > MAX_TENSORS:
-        raise Unreadable(f"the file holds {len(described)} tensors; at most {MAX_TENSORS} are taken")
-    return _materialized(described, members, root)
+    return root, interpret(pickle.read(0, len(pickle)))
 
 
 def _state_dict(top: object) -> dict[str, StoredTensor]:
     """The tensors at the top, or else under the usual names of nested state dicts."""
     if isinstance(top, dict):
-        for place in (top, *(top.get(key) for key in _NESTED_UNDER)):
+        for place in (top, *(top.get(key) for key in NESTED_UNDER)):
             if isinstance(place, dict):
                 tensors = {
                     checked_name(name): value
@@ -58,7 +76,7 @@ def _state_dict(top: object) -> dict[str, StoredTensor]:
                 }
                 if tensors:
                     return tensors
-    under = ", ".join(repr(key) for key in _NESTED_UNDER)
+    under = ", ".join(repr(key) for key in NESTED_UNDER)
     raise Unreadable(f"the file holds no state dict: no tensors by name, neither at the top nor under {under}")
 
 
