@@ -17,6 +17,7 @@ from store.identifiers import new_id
 class EventRow:
     id: str
     job_id: str
+    number: int
     type: str
     created_at: datetime
     data: dict[str, JsonValue]
@@ -31,7 +32,7 @@ def append_event(session: Session, job_id: str, type: str, data: dict[str, JsonV
     event = tables.Event(id=new_id("evt"), job_id=job_id, number=(last or 0) + 1, type=type, data=data)
     session.add(event)
     session.flush()
-    return _row(event)
+    return event_row(event)
 
 
 def list_events(session: Session, job_id: str, after_id: str | None = None) -> tuple[EventRow, ...]:
@@ -43,8 +44,16 @@ def list_events(session: Session, job_id: str, after_id: str | None = None) -> t
     if after_id is not None:
         seen = select(tables.Event.number).where(tables.Event.job_id == job_id, tables.Event.id == after_id)
         query = query.where(tables.Event.number > func.coalesce(seen.scalar_subquery(), 0))
-    return tuple(_row(event) for event in session.scalars(query))
+    return tuple(event_row(event) for event in session.scalars(query))
 
 
-def _row(event: tables.Event) -> EventRow:
-    return EventRow(event.id, event.job_id, event.type, event.created_at, event.data)
+def event_number(session: Session, job_id: str, event_id: str) -> int:
+    """The event's place in the job's history, counted from 1; 0 if it is not the job's."""
+    number = session.scalar(
+        select(tables.Event.number).where(tables.Event.job_id == job_id, tables.Event.id == event_id)
+    )
+    return number or 0
+
+
+def event_row(event: tables.Event) -> EventRow:
+    return EventRow(event.id, event.job_id, event.number, event.type, event.created_at, event.data)

@@ -111,6 +111,7 @@ def insert_job(
         fingerprint=fingerprint,
         traceparent=traceparent,
         retry_of=retry_of,
+        callback_url=request.callback_url,
         request=request,
     )
     session.add(job)
