@@ -9,6 +9,7 @@ ServiceProblem
 ├── RequestTimeout         408  the body came too slowly
 ├── JobNotFinished         409  results are asked of a job that has none
 ├── JobNotRetryable        409  a job that has not ended cannot be retried
+├── WebhookLimit           409  the project has as many webhooks as it may have
 ├── RequestTooLarge        413  the JSON body is over its limit
 ├── ArtifactTooLarge       413  the uploaded bytes are over their limit
 ├── UnsupportedMediaType   415
@@ -108,6 +109,12 @@ class JobNotRetryable(ServiceProblem):
     status, code, title = 409, "job_not_retryable", "The job has not ended"
 
 
+class WebhookLimit(ServiceProblem):
+    """The project has as many webhooks as it may have. Delete one that is not needed."""
+
+    status, code, title = 409, "webhook_limit", "Too many webhooks"
+
+
 class RequestTooLarge(ServiceProblem):
     """The JSON body is over its limit. Upload large tensors as artifacts and name them by their hash."""
 
@@ -180,7 +187,8 @@ SPECIFIC_CODES: Mapping[str, str] = {
     "loss_invalid": "The loss cannot be understood; for an expression the position of the mistake is told.",
     "data_invalid": "The data set does not fit the loss: a tensor is missing or empty, or the rows do not match.",
     "parameter_mismatch": "The checkpoint's tensors are not those that the loss reads, by name or by shape.",
-    "callback_unsupported": "This service does not deliver webhooks; follow the job by long poll or events.",
+    "destination_refused": "No webhook is sent to this address: it is not public, not https, or not written plainly. "
+    "The operators can allow hosts and networks of their own by SADDLESCOPE_WEBHOOK_ALLOW.",
     "cursor_invalid": "The `after` cursor was not made by this service for this query.",
 }
 

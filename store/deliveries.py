@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from saddlescope.contract.webhooks import DeliveryStatus
 from store.moments import now
-from store.outbox import TRIES
+from store.outbox import TRIES, enqueue_test
 from store.tables import Delivery
+from store.webhooks import WebhookRow
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ def redeliver(session: Session, of: Of, delivery_id: str) -> DeliveryRow | None:
         .execution_options(synchronize_session=False)
     )
     return find_delivery(session, of, delivery_id)
+
+
+def send_test(session: Session, webhook: WebhookRow) -> DeliveryRow:
+    """Put a message without a job into the outbox, for one try."""
+    return _row(enqueue_test(session, project=webhook.project, webhook_id=webhook.id, url=webhook.url))
 
 
 def _row(found: Delivery) -> DeliveryRow:

@@ -35,15 +35,16 @@ def append_event(session: Session, job_id: str, type: str, data: dict[str, JsonV
     return event_row(event)
 
 
-def list_events(session: Session, job_id: str, after_id: str | None = None) -> tuple[EventRow, ...]:
-    """The job's history from the beginning, or what came after one entry; all of it when the entry is not the job's.
+def list_events(session: Session, job_id: str, after: int = 0) -> tuple[EventRow, ...]:
+    """The job's history, or what came after the n-th entry.
 
     Whether the caller may see the job is for the caller to ask first (`find_job`).
     """
-    query = select(tables.Event).where(tables.Event.job_id == job_id).order_by(tables.Event.number)
-    if after_id is not None:
-        seen = select(tables.Event.number).where(tables.Event.job_id == job_id, tables.Event.id == after_id)
-        query = query.where(tables.Event.number > func.coalesce(seen.scalar_subquery(), 0))
+    query = (
+        select(tables.Event)
+        .where(tables.Event.job_id == job_id, tables.Event.number > after)
+        .order_by(tables.Event.number)
+    )
     return tuple(event_row(event) for event in session.scalars(query))
 
 

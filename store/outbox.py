@@ -93,11 +93,11 @@ def enqueue_callback(session: Session, *, project: str, job_id: str, url: str) -
     session.flush()
 
 
-def enqueue_test(session: Session, *, project: str, webhook_id: str, url: str) -> str:
-    """A message without a job that is tried once; its identifier."""
+def enqueue_test(session: Session, *, project: str, webhook_id: str, url: str) -> Delivery:
+    """A message without a job that is tried once."""
     test = _enqueue(session, project, url, TEST_MESSAGE, webhook_id=webhook_id, tries_left=1)
     session.flush()
-    return test.id
+    return test
 
 
 def has_due(session: Session) -> bool:

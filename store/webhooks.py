@@ -79,34 +79,19 @@ def find_webhook(session: Session, *, project: str, webhook_id: str) -> WebhookR
     return None if webhook is None else _row(webhook)
 
 
-def delete_webhook(session: Session, *, project: str, webhook_id: str) -> bool:
-    """Forget a webhook with its deliveries; False if the project has none like it."""
-    gone = session.execute(
-        delete(Webhook).where(Webhook.project == project, Webhook.id == webhook_id).returning(Webhook.id)
-    )
-    return gone.one_or_none() is not None
+def delete_webhook(session: Session, webhook_id: str) -> None:
+    """Forget a webhook with its deliveries."""
+    session.execute(delete(Webhook).where(Webhook.id == webhook_id))
 
 
-def enable_webhook(session: Session, *, project: str, webhook_id: str) -> WebhookRow | None:
-    """Tell it of jobs again; what was missed in between can be redelivered."""
-    session.execute(
-        update(Webhook)
-        .where(Webhook.project == project, Webhook.id == webhook_id)
-        .values(disabled_at=None, disabled_reason=None)
-        .execution_options(synchronize_session=False)
-    )
-    return find_webhook(session, project=project, webhook_id=webhook_id)
+def enable_webhook(session: Session, webhook_id: str) -> WebhookRow | None:
+    """Tell it of jobs again; what was missed in between can be redelivered. None if it is gone."""
+    return _changed(session, webhook_id, disabled_at=None, disabled_reason=None)
 
 
-def rotate_secret(session: Session, *, project: str, webhook_id: str) -> WebhookRow | None:
-    """Sign with the next secret from now on, and with the one before it for a day."""
-    session.execute(
-        update(Webhook)
-        .where(Webhook.project == project, Webhook.id == webhook_id)
-        .values(secret_number=Webhook.secret_number + 1, rotated_at=now())
-        .execution_options(synchronize_session=False)
-    )
-    return find_webhook(session, project=project, webhook_id=webhook_id)
+def rotate_secret(session: Session, webhook_id: str) -> WebhookRow | None:
+    """Sign with the next secret from now on, and with the one before it for a day. None if it is gone."""
+    return _changed(session, webhook_id, secret_number=Webhook.secret_number + 1, rotated_at=now())
 
 
 def rotate_callback_secret(session: Session, *, project: str) -> None:
@@ -130,6 +115,14 @@ def secret_numbers(session: Session, *, project: str, webhook_id: str | None) ->
     if found is None:
         return SecretNumbers(1, is_overlapping=False) if webhook_id is None else None
     return SecretNumbers(found[0], is_overlapping=found[1])
+
+
+def _changed(session: Session, webhook_id: str, **values: object) -> WebhookRow | None:
+    changed = session.scalars(
+        update(Webhook).where(Webhook.id == webhook_id).values(**values).returning(Webhook),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    return None if changed is None else _row(changed)
 
 
 def _row(webhook: Webhook) -> WebhookRow:
