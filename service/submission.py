@@ -24,7 +24,7 @@ from store.doorbell import BrokerDown, ring
 from store.fingerprints import fingerprint
 from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, remember_key
 from store.jobs import find_finished_twin, find_job, insert_job
-from store.outbox import enqueue_callback
+from store.messages import enqueue_callback
 from store.queue import mark_dispatched
 from store.records import JobRow
 

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from saddlescope.contract.webhooks import DeliveryStatus
+from store.messages import TRIES, enqueue_test
 from store.moments import now
-from store.outbox import TRIES, enqueue_test
 from store.tables import Delivery
 from store.webhooks import WebhookRow
 

@@ -13,8 +13,8 @@ from saddlescope.contract.jobs import Usage
 from saddlescope.contract.vocabulary import FailureCode, JobStatus
 from saddlescope.contract.webhooks import WebhookEvent
 from store.events import append_event
+from store.messages import enqueue_deliveries
 from store.moments import now, seconds_from_now
-from store.outbox import enqueue_deliveries
 from store.records import Claim, JobError
 from store.tables import Attempt, Job
 
