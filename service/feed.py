@@ -103,10 +103,10 @@ class Feed:
 
     def _look(self) -> tuple[FeedEntry, ...]:
         with self._sessions() as session:
-            must_place = has_unplaced(session)
-        if must_place:
-            with self._sessions.begin() as session:
-                place_events(session)
+            if not has_unplaced(session):
+                return read_feed(session, after=self._told, limit=_BATCH)
+        with self._sessions.begin() as session:
+            place_events(session)
         with self._sessions() as session:
             return read_feed(session, after=self._told, limit=_BATCH)
 
