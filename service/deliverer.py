@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from saddlescope.contract.webhooks import TEST_MESSAGE, WebhookMessage
 from service.courier import Courier, NotDelivered
 from service.destinations import DestinationRefused
-from service.metrics import Metrics
 from service.parts import Parts
 from service.signing import callback_secret, signed_headers, webhook_secret
 from service.views import job_view
@@ -41,7 +40,6 @@ class Deliverer:
     def __init__(self, parts: Parts, courier: Courier) -> None:
         self._parts = parts
         self._courier = courier
-        self._metrics: Metrics = parts.metrics
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._slots = threading.Semaphore(_AT_ONCE)
@@ -104,7 +102,7 @@ class Deliverer:
         attempted = self._attempt(claim)
         with self._parts.sessions.begin() as session:
             after = finish_delivery(session, claim, attempted)
-        self._metrics.delivered.labels(after).inc()
+        self._parts.metrics.delivered.labels(after).inc()
         log.info(
             "webhook_attempt",
             delivery_id=claim.id,
@@ -143,7 +141,7 @@ class Deliverer:
         if job is None:
             return None
         stored = find_report(session, project=claim.project, job_id=job.id)
-        data = job_view(job, self._parts.settings.public_url or "").model_dump(mode="json")
+        data = job_view(job, (self._parts.settings.public_url or "").rstrip("/")).model_dump(mode="json")
         data["summary"] = None if stored is None else stored.report.summary
         return WebhookMessage(type=claim.type, timestamp=claim.created_at, data=data)
 

@@ -133,7 +133,8 @@ def finish_delivery(session: Session, claim: DeliveryClaim, attempted: Attempted
     if attempted.is_success:
         if not _settle(session, claim, attempted, status=DeliveryStatus.SUCCEEDED):
             return After.LOST
-        session.execute(update(Webhook).where(Webhook.id == claim.webhook_id).values(succeeded_at=now()))
+        if claim.webhook_id is not None:
+            session.execute(update(Webhook).where(Webhook.id == claim.webhook_id).values(succeeded_at=now()))
         return After.SUCCEEDED
     is_gone = attempted.response_status == _GONE
     if claim.tries_left > 0 and not is_gone:
@@ -189,6 +190,8 @@ def _settle(
 
 def _disable(session: Session, claim: DeliveryClaim, *, is_gone: bool) -> bool:
     """Close a webhook that is gone, or that has answered nothing well since the message that now failed for good."""
+    if claim.webhook_id is None:
+        return False
     still = [Webhook.id == claim.webhook_id, Webhook.disabled_at.is_(None)]
     if is_gone:
         reason = "the receiver answered 410 Gone"
