@@ -11,9 +11,26 @@ from fastapi.staticfiles import StaticFiles
 import saddlescope
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.problems import Problem
-from service import artifacts, events, exports, health, jobs, listing, pages, reference, results, runs, tus, uploads
+from saddlescope.contract.webhooks import WebhookRequest
+from service import (
+    artifacts,
+    deliveries,
+    events,
+    exports,
+    health,
+    jobs,
+    listing,
+    pages,
+    reference,
+    results,
+    runs,
+    tus,
+    uploads,
+    webhooks,
+)
 from service.answers import tell_problems
 from service.exchange import Exchange
+from service.feed import Feed
 from service.parts import Parts
 
 
@@ -34,11 +51,15 @@ def create_app(parts: Parts) -> FastAPI:
         },
     )
     app.state.parts = parts
+    app.state.feed = Feed(parts.sessions)
     app.add_middleware(tus.Versioned)
     app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)
     tell_problems(app)
     # Exports before jobs: `/v1/jobs.csv` is no job.
-    for part in (artifacts, uploads, exports, listing, jobs, events, results, runs, health, reference, pages):
+    for part in (
+        *(artifacts, uploads, exports, listing, jobs, events, results, runs),
+        *(webhooks, deliveries, health, reference, pages),
+    ):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=str(files("service").joinpath("static"))), name="static")
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
@@ -50,7 +71,7 @@ def _openapi(app: FastAPI) -> dict[str, object]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (JobRequest, Problem):
+        for model in (JobRequest, WebhookRequest, Problem):
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {})
             schemas[model.__name__] = described

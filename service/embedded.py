@@ -19,6 +19,8 @@ from service.access import is_loopback
 from service.app import create_app
 from service.broker import broker_url, embedded_broker, socket_path, wait_for_broker
 from service.children import Child
+from service.courier import Courier
+from service.deliverer import Deliverer
 from service.parts import Parts, open_parts
 from service.settings import Auth, Settings
 from store.database import migrate
@@ -38,10 +40,11 @@ def serve(settings: Settings, *, host: str, port: int, api_only: bool) -> None:
     """Serve until SIGTERM or Ctrl-C, then stop every child.
 
     Raises:
-        StartRefusedError: for an address without keys, a port in use, or a data folder in use.
+        StartRefusedError: for an address without keys, a port or a data folder in use, or certificates that are none.
         BrokerRefusedError: if the embedded broker does not start.
     """
     refuse_open_address(settings, host)
+    courier = _courier(settings)
     with ExitStack() as stack:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
@@ -63,8 +66,13 @@ def serve(settings: Settings, *, host: str, port: int, api_only: bool) -> None:
             stack.callback(_stop_together, workers)
             for worker in workers:
                 worker.start()
+        if settings.public_url is None and is_loopback(host):
+            settings = settings.model_copy(update={"public_url": _address(listener)})
         parts = open_parts(settings)
         stack.callback(parts.close)
+        deliverer = Deliverer(parts, courier)
+        deliverer.start()
+        stack.callback(deliverer.stop)
         stack.callback(_ignore_signals)
         server = uvicorn.Server(_server_config(parts))
         threading.Thread(target=_announce, args=(server, parts, workers, _address(listener)), daemon=True).start()
@@ -78,6 +86,13 @@ def refuse_open_address(settings: Settings, host: str) -> None:
             "SADDLESCOPE_AUTH=keys and make a key with `python -m service keys create --project NAME --scopes "
             "submit,read`, or bind 127.0.0.1."
         )
+
+
+def _courier(settings: Settings) -> Courier:
+    try:
+        return Courier(settings.destinations(), ca_file=settings.webhook_ca_file)
+    except OSError as wrong:
+        raise StartRefusedError(f"SADDLESCOPE_WEBHOOK_CA_FILE holds no certificates: {wrong.strerror}") from None
 
 
 def _server_config(parts: Parts) -> uvicorn.Config:

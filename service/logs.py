@@ -13,6 +13,7 @@ ALLOWED = frozenset(
     {
         "event", "level", "timestamp", "request_id", "method", "route", "status", "milliseconds",
         "job_id", "queue", "child", "pid", "exit_status", "seconds", "log_file", "reason",
+        "delivery_id", "webhook_id", "attempt", "outcome", "error",
     }
 )  # fmt: skip
 

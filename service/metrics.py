@@ -34,3 +34,6 @@ class Metrics:
         self.uploaded = Counter("saddlescope_artifact_bytes", "Bytes received as artifacts.", registry=self.registry)
         self.jobs = Gauge("saddlescope_jobs", "Jobs by state.", ["status"], registry=self.registry)
         self.workers = Gauge("saddlescope_workers", "Workers seen within the last minute.", registry=self.registry)
+        self.delivered = Counter(
+            "saddlescope_webhook_attempts", "Attempts at webhook messages.", ["outcome"], registry=self.registry
+        )

@@ -12,6 +12,7 @@ ServiceProblem
 ├── OffsetMismatch         409  the bytes do not begin where the upload goes on
 ├── UploadExpired          410
 ├── TusVersionUnsupported  412
+├── WebhookLimit           409  the project has as many webhooks as it may have
 ├── RequestTooLarge        413  the JSON body is over its limit
 ├── ArtifactTooLarge       413  the uploaded bytes are over their limit
 ├── UnsupportedMediaType   415
@@ -135,6 +136,12 @@ class TusVersionUnsupported(ServiceProblem):
     status, code, title = 412, "tus_version_unsupported", "This version of tus is not taken"
 
 
+class WebhookLimit(ServiceProblem):
+    """The project has as many webhooks as it may have. Delete one that is not needed."""
+
+    status, code, title = 409, "webhook_limit", "Too many webhooks"
+
+
 class RequestTooLarge(ServiceProblem):
     """The JSON body is over its limit. Upload large tensors as artifacts and name them by their hash."""
 
@@ -243,7 +250,8 @@ SPECIFIC_CODES: Mapping[str, str] = {
     "loss_invalid": "The loss cannot be understood; for an expression the position of the mistake is told.",
     "data_invalid": "The data set does not fit the loss: a tensor is missing or empty, or the rows do not match.",
     "parameter_mismatch": "The checkpoint's tensors are not those that the loss reads, by name or by shape.",
-    "callback_unsupported": "This service does not deliver webhooks; follow the job by long poll or events.",
+    "destination_refused": "No webhook is sent to this address: it is not public, not https, or not written plainly. "
+    "The operators can allow hosts and networks of their own by SADDLESCOPE_WEBHOOK_ALLOW.",
     "cursor_invalid": "The `after` cursor was not made by this service for this query.",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
@@ -10,9 +11,11 @@ from pydantic_core import ErrorDetails
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.problems import FieldProblem
 from saddlescope.contract.sources import ArtifactSource, InlineSource, ObjectSource, PathSource
+from saddlescope.contract.strict import Closed
 from service.problems import RequestInvalid
 from service.strict_json import StrictJsonError, parse_strict, pointer_token
 
+Model = TypeVar("Model", bound=Closed)
 _MAX_ERRORS = 50
 # Members of the union CheckpointSource, by the one key that the user writes.
 _SOURCES = {
@@ -35,8 +38,13 @@ def parse_body(body: bytes) -> JsonValue:
 
 def parse_request(document: JsonValue) -> JobRequest:
     """Raises RequestInvalid with a JSON Pointer for every wrong place."""
+    return parse_as(JobRequest, document)
+
+
+def parse_as(model: type[Model], document: JsonValue) -> Model:
+    """The document as a request of the contract; raises what `parse_request` raises."""
     try:
-        return JobRequest.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as wrong:
         errors = _places(wrong.errors(include_url=False, include_input=False), document)
         raise RequestInvalid(_headline(errors), errors=errors) from None

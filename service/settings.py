@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.destinations import Allowance
 
 
 class Auth(StrEnum):
@@ -14,6 +17,11 @@ class Auth(StrEnum):
 
     NONE = "none"
     KEYS = "keys"
+
+
+def _destinations(text: str) -> str:
+    Allowance.parse(text)  # what cannot be read is told at the start, not at the first message
+    return text
 
 
 class Settings(BaseSettings):
@@ -51,6 +59,16 @@ class Settings(BaseSettings):
     """A body that takes longer is answered 408, however steadily it comes; a resumable upload goes on from there."""
     embedded_workers: int = Field(default=1, ge=0, le=64)
     """Worker processes that the embedded service starts."""
+
+    public_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
+    """Where callers reach the service, for the addresses in webhook messages; without it they are paths."""
+    webhook_allow: Annotated[str, AfterValidator(_destinations)] = ""
+    """Hosts and networks, separated by commas, that webhooks may reach although they are not public; also over http."""
+    webhook_ca_file: Path | None = None
+    """Certificates that webhook receivers may be signed by, beside the system's."""
+
+    def destinations(self) -> Allowance:
+        return Allowance.parse(self.webhook_allow)
 
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.data.resolve() / 'saddlescope.db'}"

@@ -24,6 +24,7 @@ from store.database import database_now
 from store.fingerprints import fingerprint
 from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, remember_key
 from store.jobs import find_finished_twin, find_job, insert_job
+from store.messages import enqueue_callback
 from store.queue import PendingJob
 from store.records import JobRow
 
@@ -64,7 +65,7 @@ def check(parts: Parts, submission: Submission) -> None:
 
     settings = parts.settings
     references = AllowedReferences.of(settings.reference_roots, settings.reference_buckets)
-    validate(submission.request, missing, references=references)
+    validate(submission.request, missing=missing, references=references, allowance=settings.destinations())
 
 
 def estimate(parts: Parts, submission: Submission) -> Estimate:
@@ -115,6 +116,8 @@ def _accept(session: Session, submission: Submission, quota_bytes: int | None) -
     if not request.force and submission.retry_of is None:
         twin = find_finished_twin(session, project=project, fingerprint=question)
         if twin is not None and _is_told_the_same(twin, request):
+            if request.callback_url is not None:
+                enqueue_callback(session, project=project, job_id=twin.id, url=request.callback_url)
             if entry is not None:
                 said = IdempotencyEntry(key=entry.key, body_digest=entry.body_digest, is_deduplicated=True)
                 remember_key(session, project=project, entry=said, job_id=twin.id)

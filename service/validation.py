@@ -11,6 +11,7 @@ from saddlescope.contract.layers import Layers, Residual, tensor_shapes
 from saddlescope.contract.losses import ExpressionLoss, NetworkLoss, ProgramLoss
 from saddlescope.contract.problems import FieldProblem
 from saddlescope.contract.sources import ArtifactSource, InlineSource, shape_of
+from service.destinations import Allowance, DestinationRefused, parse_destination
 from service.problems import RequestInvalid
 from service.references import AllowedReferences
 from service.strict_json import pointer_token
@@ -20,11 +21,16 @@ MAX_PLACES = 50
 
 
 def validate(
-    request: JobRequest, missing: Callable[[Collection[str]], frozenset[str]], *, references: AllowedReferences
+    request: JobRequest,
+    *,
+    missing: Callable[[Collection[str]], frozenset[str]],
+    references: AllowedReferences,
+    allowance: Allowance,
 ) -> None:
     """Refuse what is certain to fail; what needs the tensors themselves is found by the runner.
 
-    `missing` tells which of some artifacts the project does not have, `references` what else may be named.
+    `missing` tells which of some artifacts the project does not have, `references` what else may be named, `allowance`
+    where a callback may lead.
 
     Raises:
         RequestInvalid: with every place that was found.
@@ -33,7 +39,7 @@ def validate(
         _missing_artifacts(request, missing),
         references.problems(request.checkpoint),
         _loss_problems(request),
-        _callback_problems(request),
+        _callback_problems(request, allowance),
     )
     places = list(islice(found, MAX_PLACES))
     if places:
@@ -121,10 +127,14 @@ def _network_data_problems(request: JobRequest) -> Iterator[FieldProblem]:
         yield FieldProblem(pointer="/data/inline/targets", detail=detail, code="data_invalid")
 
 
-def _callback_problems(request: JobRequest) -> Iterator[FieldProblem]:
+def _callback_problems(request: JobRequest, allowance: Allowance) -> Iterator[FieldProblem]:
     if request.callback_url is not None:
-        yield FieldProblem(
-            pointer="/callback_url",
-            detail="webhooks are not delivered by this service; follow the job by `Prefer: wait` or its events",
-            code="callback_unsupported",
-        )
+        yield from destination_problems(request.callback_url, "/callback_url", allowance)
+
+
+def destination_problems(url: str, pointer: str, allowance: Allowance) -> Iterator[FieldProblem]:
+    """Why no message would ever be sent to a URL, as far as the URL itself tells."""
+    try:
+        allowance.check_url(parse_destination(url))
+    except DestinationRefused as refused:
+        yield FieldProblem(pointer=pointer, detail=str(refused), code="destination_refused")

@@ -19,6 +19,7 @@ INSERT_EVENT = insert(tables.Table.metadata.tables["events"])
 class EventRow:
     id: str
     job_id: str
+    number: int
     type: str
     created_at: datetime
     data: dict[str, JsonValue]
@@ -33,7 +34,7 @@ def append_event(session: Session, job_id: str, type: str, data: dict[str, JsonV
     event = tables.Event(id=new_id("evt"), job_id=job_id, number=(last or 0) + 1, type=type, data=data)
     session.add(event)
     session.flush()
-    return _row(event)
+    return event_row(event)
 
 
 def first_event(session: Session, job_id: str, type: str, data: dict[str, JsonValue]) -> None:  # noqa: A002
@@ -41,17 +42,26 @@ def first_event(session: Session, job_id: str, type: str, data: dict[str, JsonVa
     session.execute(INSERT_EVENT, {"id": new_id("evt"), "job_id": job_id, "number": 1, "type": type, "data": data})
 
 
-def list_events(session: Session, job_id: str, after_id: str | None = None) -> tuple[EventRow, ...]:
-    """The job's history from the beginning, or what came after one entry; all of it when the entry is not the job's.
+def list_events(session: Session, job_id: str, after: int = 0) -> tuple[EventRow, ...]:
+    """The job's history, or what came after the n-th entry.
 
     Whether the caller may see the job is for the caller to ask first (`find_job`).
     """
-    query = select(tables.Event).where(tables.Event.job_id == job_id).order_by(tables.Event.number)
-    if after_id is not None:
-        seen = select(tables.Event.number).where(tables.Event.job_id == job_id, tables.Event.id == after_id)
-        query = query.where(tables.Event.number > func.coalesce(seen.scalar_subquery(), 0))
-    return tuple(_row(event) for event in session.scalars(query))
+    query = (
+        select(tables.Event)
+        .where(tables.Event.job_id == job_id, tables.Event.number > after)
+        .order_by(tables.Event.number)
+    )
+    return tuple(event_row(event) for event in session.scalars(query))
 
 
-def _row(event: tables.Event) -> EventRow:
-    return EventRow(event.id, event.job_id, event.type, event.created_at, event.data)
+def event_number(session: Session, job_id: str, event_id: str) -> int:
+    """The event's place in the job's history, counted from 1; 0 if it is not the job's."""
+    number = session.scalar(
+        select(tables.Event.number).where(tables.Event.job_id == job_id, tables.Event.id == event_id)
+    )
+    return number or 0
+
+
+def event_row(event: tables.Event) -> EventRow:
+    return EventRow(event.id, event.job_id, event.number, event.type, event.created_at, event.data)

@@ -115,6 +115,7 @@ def insert_job(
         "fingerprint": fingerprint,
         "traceparent": traceparent,
         "retry_of": retry_of,
+        "callback_url": request.callback_url,
         "request": request,
     }
     job = job_row(session.execute(INSERT_JOB, values).one())

@@ -22,12 +22,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from saddlescope.contract.jobs import JobRequest, Partial, Progress, Usage
 from saddlescope.contract.reports import Report
 from saddlescope.contract.vocabulary import JobStatus
+from saddlescope.contract.webhooks import DeliveryStatus
 from store.moments import Moment, now
 from store.values import ValueOf
 
 # Conditions of indexes over a part of the rows.
 HAS_VERDICT, HAS_RUN = text("verdict IS NOT NULL"), text("run_id IS NOT NULL")
 STATUSES = ", ".join(f"'{status}'" for status in JobStatus)
+DELIVERY_STATUSES = ", ".join(f"'{status}'" for status in DeliveryStatus)
 
 
 class Table(DeclarativeBase):
@@ -141,6 +143,7 @@ class Job(Table):
     fingerprint: Mapped[str] = mapped_column(String(64))
     traceparent: Mapped[str | None] = mapped_column(String(64))
     retry_of: Mapped[str | None] = mapped_column(String(40))
+    callback_url: Mapped[str | None] = mapped_column(Text)
     # Up to 10,000 inline numbers, so it is read only where it is needed and stands last in the row.
     request: Mapped[JobRequest] = mapped_column(ValueOf(JobRequest), deferred=True, deferred_raiseload=True)
 
@@ -169,16 +172,39 @@ class Attempt(Table):
 
 
 class Event(Table):
-    """History. `number` counts per job under the lock of its row, so that a reader who resumes misses nothing."""
+    """History. `number` counts per job under the lock of its row, so that a reader who resumes misses nothing.
+
+    `position` is the place in the history of all jobs together; it is given after the commit (`feed`).
+    """
 
     __tablename__ = "events"
-    __table_args__ = (UniqueConstraint("job_id", "number"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        Index("ix_events_position", "position", unique=True),
+        Index(
+            "ix_events_unplaced",
+            "created_at",
+            "job_id",
+            "number",
+            sqlite_where=text("position IS NULL"),
+            postgresql_where=text("position IS NULL"),
+        ),
+    )
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     number: Mapped[int]
     type: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
     data: Mapped[dict[str, JsonValue]] = mapped_column(JSON)
+    position: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class EventFeed(Table):
+    """One row: the last position that was given. Whoever gives the next ones holds it."""
+
+    __tablename__ = "event_feed"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    last_position: Mapped[int] = mapped_column(BigInteger)
 
 
 class StoredReport(Table):
@@ -224,3 +250,59 @@ class Worker(Table):
     sandbox: Mapped[str] = mapped_column(String(32))
     started_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
     seen_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+
+
+class Webhook(Table):
+    """An address that hears of a project's jobs. Its signing secret is derived (`service.signing`), never stored."""
+
+    __tablename__ = "webhooks"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), index=True)
+    url: Mapped[str] = mapped_column(Text)
+    events: Mapped[list[str]] = mapped_column(JSON)
+    secret_number: Mapped[int]
+    rotated_at: Mapped[datetime | None] = mapped_column(Moment)
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    succeeded_at: Mapped[datetime | None] = mapped_column(Moment)
+    disabled_at: Mapped[datetime | None] = mapped_column(Moment)
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class CallbackSecret(Table):
+    """The number of the secret that signs for the `callback_url`s of a project; one without a row is at its first."""
+
+    __tablename__ = "callback_secrets"
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+    secret_number: Mapped[int]
+    rotated_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Delivery(Table):
+    """One message to one address, written with the end of its job. A test message has no job, a callback no webhook."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({DELIVERY_STATUSES})", name="status"),
+        CheckConstraint("(status = 'pending') = (next_at IS NOT NULL)", name="next"),
+        Index("ix_deliveries_due", "status", "next_at"),
+        Index("ix_deliveries_lease", "lease_until"),
+        Index("ix_deliveries_webhook", "webhook_id", "id"),
+        Index("ix_deliveries_job", "job_id", "id"),
+    )
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    webhook_id: Mapped[str | None] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    type: Mapped[str] = mapped_column(String(64))
+    url: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str] = mapped_column(String(300))
+    status: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int]
+    tries_left: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
+    next_at: Mapped[datetime | None] = mapped_column(Moment, insert_default=now())
+    lease_until: Mapped[datetime | None] = mapped_column(Moment)
+    attempted_at: Mapped[datetime | None] = mapped_column(Moment)
+    response_status: Mapped[int | None]
+    latency_ms: Mapped[int | None]
+    detail: Mapped[str | None] = mapped_column(Text)

@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 from saddlescope.contract.jobs import Usage
 from saddlescope.contract.vocabulary import FailureCode, JobStatus
+from saddlescope.contract.webhooks import WebhookEvent
 from store.events import append_event
+from store.messages import enqueue_deliveries
 from store.moments import now, seconds_from_now
 from store.records import Claim, JobError
 from store.tables import Attempt, Job
@@ -80,6 +82,7 @@ def end(
         data = {"code": error.code, "detail": error.detail}
     close_attempt(session, job_id, ended.fence, outcome=status if error is None else error.code, error=error)
     append_event(session, job_id, f"job.{status}", data)
+    enqueue_deliveries(session, job_id, WebhookEvent(f"job.{status}"))
     return True
 
 

@@ -15,6 +15,7 @@ from saddlescope.client.errors import (
     Unauthorized,
     UnreadableAnswer,
     WaitTimeout,
+    WebhookInvalid,
 )
 from saddlescope.client.job import Job
 from saddlescope.client.session import Client
@@ -36,4 +37,5 @@ __all__ = [
     "Unauthorized",
     "UnreadableAnswer",
     "WaitTimeout",
+    "WebhookInvalid",
 ]

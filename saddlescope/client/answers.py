@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from saddlescope.client.errors import UnreadableAnswer
-from saddlescope.contract.jobs import Event, Job
+from saddlescope.contract.jobs import Job
 from saddlescope.contract.problems import Problem
 from saddlescope.contract.strict import Closed
 
@@ -22,12 +22,6 @@ class JobPage(Closed):
     next: str | None = None
 
 
-class EventList(Closed):
-    """`GET /v1/jobs/{id}/events`."""
-
-    data: tuple[Event, ...]
-
-
 def parse(model: type[Model], body: bytes) -> Model:
     """Validate an answer, leaving unknown fields out.
 
@@ -38,20 +32,6 @@ def parse(model: type[Model], body: bytes) -> Model:
         return model.model_validate_json(body, extra="ignore")
     except ValidationError as wrong:
         raise UnreadableAnswer(_said(model.__name__, wrong)) from None
-
-
-def parse_events(body: bytes) -> tuple[Event, ...]:
-    """The events of a job, from a bare list or a list object.
-
-    Raises:
-        UnreadableAnswer: as `parse`.
-    """
-    try:
-        if body.lstrip()[:1] == b"[":
-            return TypeAdapter(tuple[Event, ...]).validate_json(body, extra="ignore")
-        return EventList.model_validate_json(body, extra="ignore").data
-    except ValidationError as wrong:
-        raise UnreadableAnswer(_said("Event", wrong)) from None
 
 
 def parse_problem(body: bytes, *, status: int, request_id: str | None) -> Problem:

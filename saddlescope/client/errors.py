@@ -13,7 +13,8 @@ SaddlescopeError
 │   └── ServerError       5xx, after all retries
 ├── JobFailed             the job ended with an error; `.code` and `.detail` say which
 ├── JobCancelled
-└── WaitTimeout           the job goes on; wait again or cancel it
+├── WaitTimeout           the job goes on; wait again or cancel it
+└── WebhookInvalid        a message that claims to come from the service and cannot be trusted
 """
 
 from __future__ import annotations
@@ -109,6 +110,10 @@ class WaitTimeout(SaddlescopeError):
     def __init__(self, job_id: str, *, seconds: float) -> None:
         self.job_id = job_id
         super().__init__(f"{job_id} was not done after {seconds:g} s; it goes on: wait again or cancel it")
+
+
+class WebhookInvalid(SaddlescopeError):
+    """Not signed by the service, or too old. Answer 400 and do nothing."""
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from typing import final
 
 from saddlescope.client import progress as progress_bar
-from saddlescope.client.answers import parse, parse_events
+from saddlescope.client.answers import parse
 from saddlescope.client.errors import ConnectionFailed, JobCancelled, JobFailed, ServerError, WaitTimeout
 from saddlescope.client.fetching import fetch_report, fetch_spectrum
+from saddlescope.client.following import LONGEST_OUTAGE_SECONDS, follow
 from saddlescope.client.transport import Call, Transport, retry_after_seconds
 from saddlescope.contract import jobs
 from saddlescope.contract.reports import Spectrum
@@ -18,7 +20,6 @@ from saddlescope.results import AnalysisReport
 
 POLL_SECONDS = 20
 WATCHED_POLL_SECONDS = 1
-LONGEST_OUTAGE_SECONDS = 300.0
 
 
 @final
@@ -113,9 +114,9 @@ class Job:
         answer = self._transport.send(Call("POST", f"/v1/jobs/{self.id}/retry", headers=headers))
         return Job(self._transport, parse(jobs.Job, answer.content))
 
-    def events(self) -> tuple[jobs.Event, ...]:
-        """The durable history of the job."""
-        return parse_events(self._transport.send(Call("GET", f"/v1/jobs/{self.id}/events")).content)
+    def events(self) -> Iterator[jobs.Event]:
+        """The history of the job from its beginning, and what happens until its end; see `Client.events`."""
+        return follow(self._transport, f"/v1/jobs/{self.id}/events")
 
     def _poll(self, wait_seconds: float) -> None:
         started = time.monotonic()

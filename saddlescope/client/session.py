@@ -14,12 +14,14 @@ from pydantic import JsonValue
 from saddlescope.client.answers import JobPage, parse
 from saddlescope.client.errors import NotFound
 from saddlescope.client.fetching import fetch_escape
+from saddlescope.client.following import follow
 from saddlescope.client.job import Job
 from saddlescope.client.requests import Loss, OptionValues, build_submission
 from saddlescope.client.resumable import RESUMABLE_BYTES, upload_resumably
 from saddlescope.client.transport import Body, Call, Transport
 from saddlescope.client.uploads import Content, Upload
 from saddlescope.contract import jobs, limits
+from saddlescope.contract.jobs import Event
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -168,6 +170,27 @@ class Client:
             if after is None or not page.has_more:
                 return
             left = None if left is None else left - len(page.data)
+
+    def events(
+        self, job: Job | str | None = None, *, run: str | None = None, after: str | None = None
+    ) -> Iterator[Event]:
+        """Events as they happen, each once, also when the connection or the service breaks in between.
+
+        Args:
+            job: follow this job from its beginning until its end.
+            run: without a job, the events of one training run; without both, those of the whole project. They go on
+                until the caller stops reading.
+            after: the id of the last event that is known. A project's events begin now without it.
+
+        Raises:
+            NotFound: if the project has no such job.
+            ConnectionFailed: if the service is not answering for five minutes.
+        """
+        if job is None:
+            return follow(self._transport, "/v1/events", params={} if run is None else {"run": run}, after=after)
+        if run is not None:
+            raise TypeError("give a job or a run, not both")
+        return follow(self._transport, f"/v1/jobs/{job if isinstance(job, str) else job.id}/events", after=after)
 
     def escape_vector(self, job_id: str, index: int) -> bytes:
         """A direction of a finished job as safetensors, for programs without torch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol, TypeAlias, final
@@ -114,6 +115,25 @@ class Transport:
                 return _accepted(response)
             time.sleep(pause(attempt, response.headers.get("Retry-After")))
         return self.send_once(call)
+
+    @contextmanager
+    def stream(self, call: Call) -> Iterator[httpx2.Response]:
+        """One attempt whose body is read as it comes; whoever reads resumes.
+
+        Raises:
+            ConnectionFailed: if it was not answered, or the connection broke while it was read.
+            ApiError: a refusal.
+        """
+        timeout = httpx2.Timeout(self._timeout_seconds, read=self._timeout_seconds + call.wait_seconds)
+        try:
+            with self._http.stream(
+                call.method, call.path, params=call.params, headers=dict(call.headers), timeout=timeout
+            ) as response:
+                if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+                    response.read()
+                yield _accepted(response)
+        except httpx2.RequestError as failure:
+            raise ConnectionFailed(f"lost {self.url}: {failure or type(failure).__name__}") from failure
 
     def _send_once(self, call: Call) -> httpx2.Response:
         headers = dict(call.headers)

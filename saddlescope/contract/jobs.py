@@ -77,7 +77,7 @@ class JobRequest(Closed):
     priority: int = Field(default=0, ge=-100, le=100)
     queue: str = Field(default="auto", pattern=r"^[a-z0-9_-]{1,32}$")
     force: bool = False
-    callback_url: str | None = Field(default=None, max_length=2048)
+    callback_url: str | None = Field(default=None, max_length=limits.MAX_URL_CHARS)
 
 
 class Progress(Closed):

@@ -112,7 +112,10 @@ def changed(body: dict[str, object], pointer: str, value: object) -> dict[str, o
         (changed(NETWORK, "/data/inline/targets", [[1], [2]]), "/data/inline/targets", "data_invalid"),
         (changed(NETWORK, "/data/inline/inputs", []), "/data/inline/inputs", "data_invalid"),
         (changed(NETWORK, "/data/inline/inputs", 1.0), "/data/inline/inputs", "data_invalid"),
-        (changed(NETWORK, "/callback_url", "https://example.org/"), "/callback_url", "callback_unsupported"),
+        (changed(NETWORK, "/callback_url", "http://example.org/"), "/callback_url", "destination_refused"),
+        (changed(NETWORK, "/callback_url", "https://127.0.0.1/"), "/callback_url", "destination_refused"),
+        (changed(NETWORK, "/callback_url", "https://2130706433/"), "/callback_url", "destination_refused"),
+        (changed(NETWORK, "/callback_url", "https://u:p@example.org/"), "/callback_url", "destination_refused"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
