@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from service.metrics import Metrics
 from service.settings import Settings
 from store.blobs import BlobStore, open_blobs
-from store.database import open_engine, open_sessions
+from store.database import on_outage, open_engine, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
 
@@ -37,14 +37,15 @@ def open_parts(settings: Settings) -> Parts:
     """
     if settings.broker_url is None:
         raise ValueError("no broker: set SADDLESCOPE_BROKER_URL, or start `python -m service`, which embeds one")
-    engine = open_engine(settings.database())
+    engine, metrics = open_engine(settings.database()), Metrics()
+    on_outage(engine, metrics.errors.labels("database").inc)
     return Parts(
         settings=settings,
         engine=engine,
         sessions=open_sessions(engine),
         blobs=open_blobs(settings.blobs()),
         doorbell=celery_app(settings.broker_url),
-        metrics=Metrics(),
+        metrics=metrics,
         pepper=key_pepper(settings),
     )
 

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """How long a body may stall, and how long it may stay under the minimum rate."""
     embedded_workers: int = Field(default=1, ge=0, le=64)
     """Worker processes that the embedded service starts."""
+    worker_metrics_port: int | None = Field(default=None, ge=1, le=65_000)
+    """Where the first embedded worker serves its metrics; each further one takes the next port."""
 
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.data.resolve() / 'saddlescope.db'}"

@@ -40,6 +40,7 @@ class Submission:
     deadline_seconds: int | None = None
     idempotency_key: str | None = None
     traceparent: str | None = None
+    request_id: str | None = None
     retry_of: str | None = None
 
     def body_digest(self) -> str:
@@ -91,6 +92,7 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
         with parts.sessions.begin() as session:
             accepted = _accept(session, submission)
     if accepted.is_new:
+        log.info("job_queued", job_id=accepted.job.id, queue=accepted.job.queue, project=submission.project)
         _ring(parts, accepted.job)
         parts.metrics.submitted.labels(submission.request.loss.kind).inc()
     elif accepted.is_deduplicated:
@@ -127,6 +129,7 @@ def _accept(session: Session, submission: Submission) -> Accepted:
         deadline_at=deadline_at,
         idempotency=entry,
         traceparent=submission.traceparent,
+        request_id=submission.request_id,
         retry_of=submission.retry_of,
     )
     return Accepted(job, is_new=True)
@@ -155,6 +158,7 @@ def _ring(parts: Parts, job: JobRow) -> None:
         ring(parts.doorbell, job.id, job.queue)
     except BrokerDown:
         parts.metrics.unrung.inc()
+        parts.metrics.errors.labels("broker").inc()
         log.warning("doorbell_not_rung", job_id=job.id, queue=job.queue)
         return
     with parts.sessions.begin() as session:

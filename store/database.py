@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -19,7 +21,7 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `sqlite:///file` or `postgresql+psycopg://…`.
+    """An engine for `sqlite:///file` or `postgresql+psycopg://…`. Its errors do not tell the values of a statement.
 
     Raises:
         ValueError: for any other database.
@@ -29,12 +31,27 @@ def open_engine(url: str) -> Engine:
             return _open_sqlite(url)
         case "postgresql":
             return create_engine(
-                url, pool_pre_ping=True, pool_size=10, max_overflow=30, isolation_level="READ COMMITTED"
+                url,
+                pool_pre_ping=True,
+                pool_size=10,
+                max_overflow=30,
+                isolation_level="READ COMMITTED",
+                hide_parameters=True,
             )
         case other:
             raise ValueError(
                 f"the database is {other!r}; use a URL that begins with sqlite:/// or postgresql+psycopg://"
             )
+
+
+def on_outage(engine: Engine, tell: Callable[[], None]) -> None:
+    """Call `tell` whenever a statement fails because the database is not there, or is not free in time."""
+
+    def look(context: ExceptionContext) -> None:
+        if isinstance(context.sqlalchemy_exception, OperationalError | InterfaceError):
+            tell()
+
+    event.listen(engine, "handle_error", look)
 
 
 def open_sessions(engine: Engine) -> sessionmaker[Session]:
@@ -74,7 +91,9 @@ def _open_sqlite(url: str) -> Engine:
     if not file or file == ":memory:":
         raise ValueError("SQLite needs a file: what is in memory ends with the process")
     Path(file).resolve().parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=30)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=30, hide_parameters=True
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -12,6 +12,9 @@ from sqlalchemy.orm import Session
 from store import tables
 from store.identifiers import new_id
 
+QUEUED = "job.queued"
+"""The first event of every job."""
+
 
 @dataclass(frozen=True)
 class EventRow:
@@ -44,6 +47,13 @@ def list_events(session: Session, job_id: str, after_id: str | None = None) -> t
         seen = select(tables.Event.number).where(tables.Event.job_id == job_id, tables.Event.id == after_id)
         query = query.where(tables.Event.number > func.coalesce(seen.scalar_subquery(), 0))
     return tuple(_row(event) for event in session.scalars(query))
+
+
+def submitting_request(session: Session, job_id: str) -> str | None:
+    """The id of the HTTP request by which the job was submitted."""
+    data = session.scalar(select(tables.Event.data).where(tables.Event.job_id == job_id, tables.Event.number == 1))
+    said = None if data is None else data.get("request_id")
+    return said if isinstance(said, str) else None
 
 
 def _row(event: tables.Event) -> EventRow:

@@ -15,6 +15,7 @@ from saddlescope.contract.vocabulary import FailureCode
 from store.blobs import Blob, BlobStore, StorageFull
 from store.queue import Claim, finish_cancelled, finish_failed, finish_succeeded, release
 from workers.outcome import Fault, Interruption, Settled
+from workers.progress import StageMark
 from workers.protocol import Exit, ProgressLine, Succeeded
 from workers.results import InvalidResult, Results, open_plain, read_results
 from workers.workshop import DATABASE_DOWN, Workshop
@@ -33,6 +34,9 @@ class Watched:
     interruption: Interruption | None
     latest: ProgressLine | None
     seconds: float
+    started_ns: int
+    """When the runner was ordered, by the system's clock."""
+    marks: tuple[StageMark, ...] = ()
 
 
 def deliver(shop: Workshop, claim: Claim, output: Path, outcome: Succeeded, watched: Watched) -> Succeeded | Fault:
@@ -43,6 +47,7 @@ def deliver(shop: Workshop, claim: Claim, output: Path, outcome: Succeeded, watc
     except InvalidResult as wrong:
         return Fault(FailureCode.INTERNAL, f"The runner's answer does not hold together: {wrong}.")
     except StorageFull as full:
+        shop.metrics.errors.labels("blobs").inc()
         return Fault(FailureCode.INTERNAL, f"The answer could not be stored: {full}.", is_retryable=True)
     report = results.report.model_copy(
         update={
@@ -69,6 +74,7 @@ def deliver(shop: Workshop, claim: Claim, output: Path, outcome: Succeeded, watc
             usage=usage,
         ),
     )
+    shop.metrics.verdicts.labels(report.verdict.value).inc()
     return outcome
 
 
