@@ -16,7 +16,7 @@ from service.metrics import Metrics, method_label
 from service.problems import Forbidden, RequestTimeout, ServiceProblem, UnsupportedMediaType
 from service.settings import Settings
 from store.identifiers import new_id
-from telemetry.tracing import trace_id
+from telemetry.tracing import tell_route, trace_id
 
 log = structlog.get_logger("service")
 
@@ -63,6 +63,7 @@ class Exchange:
             method, route = method_label(scope["method"]), getattr(scope.get("route"), "path", "unmatched")
             self.metrics.requests.labels(method, route, str(status)).inc()
             self.metrics.seconds.labels(method, route, str(status)).observe(seconds)
+            tell_route(route)
             log.info(
                 "http",
                 request_id=identity,

@@ -73,9 +73,9 @@ class Service:
 
 
 @contextmanager
-def running_service(data: Path) -> Iterator[Service]:
+def running_service(data: Path, **settings: str) -> Iterator[Service]:
     """Start the service on a free port; end it, by force if need be, with everything it started."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SADDLESCOPE_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SADDLESCOPE_")} | settings
     data.mkdir(parents=True, exist_ok=True)
     with (data / "stderr.log").open("ab") as errors:
         process = subprocess.Popen(
