@@ -42,6 +42,7 @@ class Exchange:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                tell_route(_route(scope))  # now: the span ends with the last byte
                 answer = MutableHeaders(raw=message["headers"])
                 answer["x-request-id"] = identity
                 for name, value in STANDARD_HEADERS.items():
@@ -60,10 +61,9 @@ class Exchange:
         finally:
             seconds = time.perf_counter() - started
             # Both are of a closed set: a caller who makes up methods or addresses makes no new series.
-            method, route = method_label(scope["method"]), getattr(scope.get("route"), "path", "unmatched")
+            method, route = method_label(scope["method"]), _route(scope)
             self.metrics.requests.labels(method, route, str(status)).inc()
             self.metrics.seconds.labels(method, route, str(status)).observe(seconds)
-            tell_route(route)
             log.info(
                 "http",
                 request_id=identity,
@@ -74,6 +74,10 @@ class Exchange:
                 status=status,
                 seconds=round(seconds, 4),
             )
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 def _refusal(method: str, headers: Headers) -> ServiceProblem | None:

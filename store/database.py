@@ -8,6 +8,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -70,6 +72,18 @@ def open_sessions(engine: Engine) -> sessionmaker[Session]:
 def migrate(url: str) -> None:
     """Bring the schema to the newest version; does nothing when it is there."""
     command.upgrade(alembic_config(url), "head")
+
+
+def pending_revisions(url: str) -> tuple[str, ...]:
+    """The versions of the schema that the database does not have yet; asks, and changes nothing."""
+    script = ScriptDirectory.from_config(alembic_config(url))
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+    return tuple(revision.revision for revision in script.iterate_revisions("head", current or "base"))
 
 
 def alembic_config(url: str) -> Config:
