@@ -7,7 +7,7 @@ from collections import Counter
 
 from service.metrics import OTHER
 from service.parts import Parts
-from store.census import QueueCensus, count_by_status, count_lapsed, take_census
+from store.census import QueueCensus, count_by_status, count_lapsed, count_overdue_deliveries, take_census
 from store.jobs import DEFAULT_QUEUE
 from store.presence import present_workers
 
@@ -26,6 +26,7 @@ def measure(parts: Parts, *, is_database_up: bool) -> None:
         counted, census = count_by_status(session), take_census(session)
         workers = present_workers(session)
         metrics.lapsed.set(count_lapsed(session))
+        metrics.webhook_backlog.set(count_overdue_deliveries(session))
     for status, num_jobs in counted.items():
         metrics.jobs.labels(status).set(num_jobs)
     served = {queue for worker in workers for queue in worker.queues} | {DEFAULT_QUEUE}

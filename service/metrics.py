@@ -68,6 +68,11 @@ class Metrics:
         self.lapsed = Gauge(
             "saddlescope_lapsed_leases", "Running jobs whose worker has fallen silent.", registry=self.registry
         )
+        self.webhook_backlog = Gauge(
+            "saddlescope_webhook_backlog",
+            "Messages to webhooks that are due and have not left.",
+            registry=self.registry,
+        )
         self.workers = Gauge(
             "saddlescope_workers",
             "Workers seen within the last minute.",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import column, func, inspect, select, table
 from sqlalchemy.orm import Session
 
 from saddlescope.contract.vocabulary import JobStatus
 from store.database import database_now
-from store.moments import now
+from store.moments import Moment, now
 from store.tables import Job
 
 _COUNTED = select(Job.status, func.count().label("num_jobs")).group_by(Job.status)
@@ -23,6 +23,12 @@ _OLDEST = (
     select(Job.queue, func.min(Job.not_before).label("since"))
     .where(Job.status == JobStatus.QUEUED, Job.not_before <= now())
     .group_by(Job.queue)
+)
+_DELIVERIES = "deliveries"
+_OVERDUE = (
+    select(func.count())
+    .select_from(table(_DELIVERIES, column("status"), column("next_at", Moment())))
+    .where(column("status") == "pending", column("next_at", Moment()) <= now())
 )
 _LAPSED = select(func.count()).where(Job.status == JobStatus.RUNNING, Job.lease_until <= now())
 
@@ -62,3 +68,10 @@ def take_census(session: Session) -> tuple[QueueCensus, ...]:
 def count_lapsed(session: Session) -> int:
     """Running jobs whose lease has lapsed and that the reconciler has not taken back yet."""
     return session.scalar(_LAPSED) or 0
+
+
+def count_overdue_deliveries(session: Session) -> int:
+    """Messages to webhooks whose time has come and that have not left; 0 where there is no table of them."""
+    if not inspect(session.connection()).has_table(_DELIVERIES):
+        return 0
+    return session.scalar(_OVERDUE) or 0

@@ -67,9 +67,9 @@ def work(
             fork_server=fork_server,
             scratch=scratch.folder,
             stop=stop,
-            slots=threading.Semaphore(settings.worker_concurrency),
             metrics=metrics,
             traces=stack.enter_context(exported_traces("saddlescope-worker")),
+            slots=threading.Semaphore(settings.worker_concurrency),
         )
         _succeed(shop, scratch.dead_workers)
         if max_jobs is not None:

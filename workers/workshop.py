@@ -40,11 +40,11 @@ class Workshop:
     fork_server: ForkServer
     scratch: Path
     stop: Stop
+    metrics: WorkerMetrics
+    traces: TracerProvider | None
+    """Where the spans of jobs go; None where nobody wants them."""
     slots: threading.Semaphore
     """One for each job that may run at a time."""
-    metrics: WorkerMetrics
-    traces: TracerProvider | None = None
-    """Where the spans of jobs go; None where nobody wants them."""
 
 
 def runner_limits(settings: WorkerSettings, *, device: str, input_bytes: int) -> Limits:
