@@ -21,6 +21,8 @@ _ALWAYS = frozenset({"event", "level", "timestamp", "logger", "exception"})
 _SECRETS = (
     (re.compile(r"(://[^:/@\s]*):[^@\s]+@"), r"\1:***@"),
     (re.compile(r"(sk_[0-9a-f]{32})_[0-9a-f]{64}"), r"\1_***"),
+    # PostgreSQL's word on a violated constraint quotes the row.
+    (re.compile(r"^DETAIL: .*$", re.MULTILINE), "DETAIL: ***"),
     (re.compile(r"whsec_[A-Za-z0-9+/=_-]+"), "whsec_***"),
 )
 
