@@ -16,7 +16,7 @@ from service import artifacts, events, exports, health, jobs, listing, pages, re
 from service.answers import tell_problems
 from service.exchange import Exchange
 from service.parts import Parts
-from service.probes import Probes
+from service.probes import probes_of
 
 
 def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -> FastAPI:
@@ -46,7 +46,7 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
         },
     )
     app.state.parts = parts
-    app.state.probes = Probes(parts)
+    app.state.probes = probes_of(parts)
     app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)
     tell_problems(app)
     # Exports before jobs: `/v1/jobs.csv` is no job.

@@ -13,7 +13,7 @@ from saddlescope.contract.strict import Closed
 from service.access import Admin
 from service.gauges import measure
 from service.parts import Parts, PartsOf
-from service.probes import PartHealth, Probes
+from service.probes import PartHealth, Probe, look
 from store.presence import present_workers
 
 router = APIRouter(tags=["operations"])
@@ -50,12 +50,12 @@ class Health(Closed):
     status: Literal["ok"] = "ok"
 
 
-def _probes(request: Request) -> Probes:
-    probes: Probes = request.app.state.probes
-    return probes
+def _parts_health(request: Request) -> dict[str, PartHealth]:
+    probes: dict[str, Probe] = request.app.state.probes
+    return look(probes)
 
 
-ProbesOf = Annotated[Probes, Depends(_probes)]
+HealthOf = Annotated[dict[str, PartHealth], Depends(_parts_health)]
 
 
 @router.get("/healthz")
@@ -65,13 +65,13 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-def readyz(parts: PartsOf, probes: ProbesOf) -> Response:
+def readyz(parts: PartsOf, health: HealthOf) -> Response:
     """Database, broker, blob store and workers, each by name.
 
     503 when no job can be accepted: without the database or the blob store. Without the broker or a worker jobs are
     accepted and wait, so the answer is 200 and `degraded`; taking the API away as well would help nobody.
     """
-    database, broker, blobs = probes.database.look(), probes.broker.look(), probes.blobs.look()
+    database, broker, blobs = health["database"], health["broker"], health["blobs"]
     workers = _workers(parts, database)
     status: Literal["ready", "degraded", "not_ready"] = "ready"
     if broker.status == "down" or workers.status != "ok":
@@ -83,12 +83,11 @@ def readyz(parts: PartsOf, probes: ProbesOf) -> Response:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(parts: PartsOf, probes: ProbesOf, _: Admin) -> Response:
+def metrics(parts: PartsOf, _: Admin, health: HealthOf) -> Response:
     """Prometheus text. Without the database the gauges that are counted there are absent."""
-    up = {"database": probes.database.look(), "broker": probes.broker.look(), "blobs": probes.blobs.look()}
-    for part, health in up.items():
-        parts.metrics.up.labels(part).set(health.status == "ok")
-    measure(parts, is_database_up=up["database"].status == "ok")
+    for name, part in health.items():
+        parts.metrics.up.labels(name).set(part.status == "ok")
+    measure(parts, is_database_up=health["database"].status == "ok")
     return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -6,7 +6,8 @@ A question that is still unanswered is not asked again; so a part that hangs for
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Literal, final
 
 from kombu.exceptions import OperationalError
@@ -44,33 +45,39 @@ class _Question(threading.Thread):
 class Probe:
     """One part, asked by at most one thread at a time."""
 
-    def __init__(self, ask: Callable[[], PartHealth], *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, ask: Callable[[], PartHealth]) -> None:
         self._ask = ask
-        self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._question: _Question | None = None
 
-    def look(self) -> PartHealth:
-        """The answer, or `down` when it takes too long."""
+    def begin(self) -> _Question:
+        """Ask, unless the last question is still unanswered."""
         with self._lock:
             if self._question is None or not self._question.is_alive():
                 self._question = _Question(self._ask)
                 self._question.start()
-            question = self._question
-        question.join(self._patience_seconds)
-        if question.answer is not None:
-            return question.answer
-        return PartHealth(status="down", detail=f"no answer within {self._patience_seconds:g} seconds")
+            return self._question
 
 
-@final
-class Probes:
-    """The parts of one application."""
+def look(probes: Mapping[str, Probe], *, patience_seconds: float = PATIENCE_SECONDS) -> dict[str, PartHealth]:
+    """Ask all at once; who does not answer in time is `down`."""
+    questions = {name: probe.begin() for name, probe in probes.items()}
+    ends = time.monotonic() + patience_seconds
+    late = PartHealth(status="down", detail=f"no answer within {patience_seconds:g} seconds")
+    answers = {}
+    for name, question in questions.items():
+        question.join(max(0.0, ends - time.monotonic()))
+        answers[name] = question.answer or late
+    return answers
 
-    def __init__(self, parts: Parts) -> None:
-        self.database = Probe(lambda: _database(parts))
-        self.broker = Probe(lambda: _broker(parts))
-        self.blobs = Probe(lambda: _blobs(parts))
+
+def probes_of(parts: Parts) -> dict[str, Probe]:
+    """One for each part of the application."""
+    return {
+        "database": Probe(lambda: _database(parts)),
+        "broker": Probe(lambda: _broker(parts)),
+        "blobs": Probe(lambda: _blobs(parts)),
+    }
 
 
 def _database(parts: Parts) -> PartHealth:
@@ -85,7 +92,7 @@ def _database(parts: Parts) -> PartHealth:
 def _broker(parts: Parts) -> PartHealth:
     try:
         with parts.doorbell.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=PATIENCE_SECONDS)
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=PATIENCE_SECONDS)
     except (OperationalError, OSError):
         parts.metrics.errors.labels("broker").inc()
         return PartHealth(status="down", detail="no connection; jobs are accepted, and workers find them by polling")

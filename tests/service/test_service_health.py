@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from service.app import create_app
 from service.parts import Parts
-from service.probes import PartHealth, Probe
+from service.probes import PartHealth, Probe, look
 from store import tables
 from store.database import open_engine, open_sessions
 from store.moments import seconds_from_now
@@ -88,11 +88,11 @@ def test_a_part_that_was_slow_is_asked_anew_once_it_has_answered() -> None:
         gate.wait()
         return PartHealth(status="ok")
 
-    probe = Probe(ask, patience_seconds=0.05)
-    assert probe.look().status == "down"
+    probes = {"part": Probe(ask)}
+    assert look(probes, patience_seconds=0.05)["part"].status == "down"
     gate.set()
     deadline = time.monotonic() + 5
-    while probe.look().status == "down":
+    while look(probes, patience_seconds=0.05)["part"].status == "down":
         assert time.monotonic() < deadline
 
 
