@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from saddlescope.contract.vocabulary import JobStatus
 from service.metrics import OTHER
 from service.parts import Parts
 from store.census import QueueCensus, count_by_status, count_lapsed, count_overdue_deliveries, take_census
@@ -23,11 +25,12 @@ def measure(parts: Parts, *, is_database_up: bool) -> None:
     if not is_database_up:
         return
     with parts.sessions() as session:
-        counted, census = count_by_status(session), take_census(session)
+        ended = metrics.tally.look(lambda: count_by_status(session))
+        census = take_census(session)
         workers = present_workers(session)
         metrics.lapsed.set(count_lapsed(session))
         metrics.webhook_backlog.set(count_overdue_deliveries(session))
-    for status, num_jobs in counted.items():
+    for status, num_jobs in _by_status(ended, census).items():
         metrics.jobs.labels(status).set(num_jobs)
     served = {queue for worker in workers for queue in worker.queues} | {DEFAULT_QUEUE}
     for group in _grouped(census, served):
@@ -39,7 +42,13 @@ def measure(parts: Parts, *, is_database_up: bool) -> None:
         metrics.workers.labels(*labels).set(num_workers)
 
 
-def _grouped(census: tuple[QueueCensus, ...], served: set[str]) -> list[QueueCensus]:
+def _by_status(ended: Mapping[JobStatus, int], census: Sequence[QueueCensus]) -> dict[JobStatus, int]:
+    """Jobs that are alive are those of the census, which is of this moment."""
+    queued, running = sum(row.num_queued for row in census), sum(row.num_running for row in census)
+    return {**ended, JobStatus.QUEUED: queued, JobStatus.RUNNING: running}
+
+
+def _grouped(census: Sequence[QueueCensus], served: set[str]) -> list[QueueCensus]:
     """Queues by the names that operators gave them; those that only a caller's request names are one, `other`."""
     names = {name: [row for row in census if row.queue == name] for name in sorted(served)}
     names[OTHER] = [row for row in census if row.queue not in served]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service.tally import Tally
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 OTHER = "other"
@@ -52,7 +54,10 @@ class Metrics:
         self.up = Gauge(
             "saddlescope_part_up", "Whether the part answers, as /readyz sees it.", ["part"], registry=self.registry
         )
-        self.jobs = Gauge("saddlescope_jobs", "Jobs by state.", ["status"], registry=self.registry)
+        self.jobs = Gauge(
+            "saddlescope_jobs", "Jobs by state; ended ones as counted last.", ["status"], registry=self.registry
+        )
+        self.tally = Tally()
         self.queue_jobs = Gauge(
             "saddlescope_queue_jobs",
             "Queued and running jobs by queue; `other` are queues that no present worker serves.",

@@ -13,9 +13,11 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
+from saddlescope.contract.vocabulary import JobStatus
 from service.app import create_app
 from service.parts import Parts
 from service.probes import PartHealth, Probe, look
+from service.tally import Tally
 from store import tables
 from store.database import open_engine, open_sessions
 from store.moments import seconds_from_now
@@ -152,6 +154,23 @@ def test_the_oldest_job_and_lapsed_leases_are_told(client: TestClient, parts: Pa
     assert value(client, "saddlescope_lapsed_leases") == 1.0
     assert value(client, "saddlescope_queue_oldest_seconds", queue="cpu") == 0.0
     assert value(client, "saddlescope_queue_jobs", queue="cpu", status="running") == 1.0
+
+
+def test_counting_all_jobs_takes_at_most_a_hundredth_of_the_time() -> None:
+    now, num_counts = 0.0, 0
+
+    def count() -> dict[JobStatus, int]:
+        nonlocal now, num_counts
+        now += 2.0  # what counting costs
+        num_counts += 1
+        return {JobStatus.SUCCEEDED: num_counts}
+
+    tally = Tally(clock=lambda: now)
+    for _ in range(10_000):
+        assert tally.look(count)[JobStatus.SUCCEEDED] == num_counts
+        now += 1.0
+    assert num_counts * 2.0 <= 0.0101 * now
+    assert num_counts >= 40
 
 
 def test_bytes_are_counted_in_and_out(client: TestClient) -> None:
