@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from saddlescope.contract.strict import Closed
 from service.access import Admin
-from service.gauges import measure
+from service.gauges import count, measure_disk, set_gauges
 from service.parts import Parts, PartsOf
 from service.probes import PartHealth, Probe, look
 from store.presence import present_workers
@@ -85,10 +85,14 @@ def readyz(parts: PartsOf, health: HealthOf) -> Response:
 @router.get("/metrics", response_class=Response)
 def metrics(parts: PartsOf, _: Admin, health: HealthOf) -> Response:
     """Prometheus text. Without the database the gauges that are counted there are absent."""
-    for name, part in health.items():
-        parts.metrics.up.labels(name).set(part.status == "ok")
-    measure(parts, is_database_up=health["database"].status == "ok")
-    return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    counted = count(parts) if health["database"].status == "ok" else None
+    # Two scrapes at once must not see each other's gauges half set.
+    with parts.metrics.scrape:
+        for name, part in health.items():
+            parts.metrics.up.labels(name).set(part.status == "ok")
+        measure_disk(parts)
+        set_gauges(parts.metrics, counted)
+        return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _workers(parts: Parts, database: PartHealth) -> WorkersHealth:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.tally import Tally
@@ -22,6 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.scrape = threading.Lock()
         self.requests = Counter(
             "saddlescope_http_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import structlog
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+LAST_SPANS_SECONDS = 3.0
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 
@@ -74,4 +76,7 @@ def exported_traces(service_name: str) -> Iterator[TracerProvider | None]:
     try:
         yield provider
     finally:
-        provider.shutdown()
+        # A collector that hangs must not hold up the stop: what it does not take in time is lost.
+        sender = threading.Thread(target=provider.shutdown, daemon=True)
+        sender.start()
+        sender.join(LAST_SPANS_SECONDS)

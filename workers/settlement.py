@@ -126,12 +126,12 @@ def _persist(shop: Workshop, claim: Claim, finish: Callable[[Session], bool]) ->
             with shop.sessions.begin() as session:
                 is_ours = finish(session)
         except DATABASE_DOWN as failure:
-            log.warning("finish_failed", job=claim.job_id, error=str(failure.orig))
+            log.warning("finish_failed", job_id=claim.job_id, error=str(failure.orig))
             if time.monotonic() > give_up or shop.stop.wait(RETRY_SECONDS):
                 return
             continue
         if not is_ours:
-            log.warning("claim_lost", job=claim.job_id, fence=claim.fence)
+            log.warning("claim_lost", job_id=claim.job_id, fence=claim.fence)
         return
 
 

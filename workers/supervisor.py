@@ -181,7 +181,7 @@ def _beat(shop: Workshop, claim: Claim, reader: ProgressReader) -> Interruption 
             )
     except DATABASE_DOWN as failure:
         # The lease has most of a minute left; if another worker takes the job meanwhile, the fence keeps this one out.
-        log.warning("heartbeat_failed", job=claim.job_id, error=str(failure.orig))
+        log.warning("heartbeat_failed", job_id=claim.job_id, error=str(failure.orig))
         return None
     return _INTERRUPTIONS.get(instruction)
 

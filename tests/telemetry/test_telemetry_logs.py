@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import service.logs
+import workers.logs
 from telemetry.logs import without_secrets
 from telemetry.tracing import is_wanted, trace_id
 
@@ -30,6 +33,19 @@ def test_a_field_that_is_not_allowed_by_name_is_dropped() -> None:
     [line] = lines_of("log.info('job_ended', job_id='job_1', seconds=0.5, label='secret', run=None)")
     assert line.pop("timestamp")
     assert line == {"event": "job_ended", "level": "info", "job_id": "job_1", "seconds": 0.5}
+
+
+def test_every_field_that_the_code_logs_is_allowed() -> None:
+    for package, allowed in (("service", service.logs.ALLOWED), ("workers", workers.logs.ALLOWED)):
+        calls = [
+            node
+            for path in (ROOT / package).rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if isinstance(node.func.value, ast.Name) and node.func.value.id == "log"
+        ]
+        assert len(calls) > 3
+        assert {keyword.arg for call in calls for keyword in call.keywords} <= allowed
 
 
 def test_what_is_bound_around_is_in_every_line_also_in_those_of_libraries() -> None:
