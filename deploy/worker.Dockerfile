@@ -5,10 +5,17 @@ WORKDIR /app
 COPY requirements.lock pyproject.toml README.md ./
 COPY saddlescope saddlescope
 RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" torch==2.13.0 \
- && pip install --no-cache-dir --constraint requirements.lock ".[service]"
+ && pip install --no-cache-dir --constraint requirements.lock ".[service,otel]"
 COPY store store
+COPY telemetry telemetry
 COPY workers workers
 COPY migrations migrations
-RUN useradd --system --uid 10001 saddlescope && mkdir /data && chown saddlescope /data
-USER saddlescope
+RUN useradd --system --uid 10001 saddlescope \
+ && mkdir /data /scratch && chown saddlescope /data /scratch
+USER 10001
+ENV SADDLESCOPE_WORKER_SCRATCH=/scratch SADDLESCOPE_WORKER_METRICS_HOST=0.0.0.0 SADDLESCOPE_WORKER_METRICS_PORT=9101 \
+    PYTHONDONTWRITEBYTECODE=1
+EXPOSE 9101
+HEALTHCHECK --interval=15s --timeout=3s --start-period=120s \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9101/metrics', timeout=2)"]
 CMD ["python", "-m", "workers", "--queue", "cpu"]

@@ -1,4 +1,4 @@
-"""`python -m service`: the whole service, or with `keys` its API keys, with `projects` what each may store."""
+"""`python -m service`: the whole service; with `keys` its API keys, `projects` what each may store, `doctor` what is wrong here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from saddlescope.examination import exit_status, print_findings
 from service.broker import BrokerRefusedError
+from service.doctor import examine
 from service.embedded import StartRefusedError, serve
 from service.logs import configure_logs
 from service.parts import key_pepper
@@ -20,11 +24,21 @@ from store.keys import Scope, create_key, list_keys, revoke_key
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
-    settings = Settings() if options.data is None else Settings(data=options.data)
+    try:
+        settings = Settings() if options.data is None else Settings(data=options.data)
+    except ValidationError as wrong:
+        for error in wrong.errors(include_input=False, include_url=False):
+            name = "_".join(str(place) for place in error["loc"]).upper()
+            print(f"saddlescope: SADDLESCOPE_{name}: {error['msg']}", file=sys.stderr)  # noqa: T201
+        return 2
     if options.command == "keys":
         return _keys(settings, options)
     if options.command == "projects":
         return administer_projects(settings, options)
+    if options.command == "doctor":
+        findings = list(examine(settings))
+        print_findings(findings, as_json=options.json)
+        return exit_status(findings)
     configure_logs()
     try:
         serve(settings, host=options.host, port=options.port, api_only=options.api_only)
@@ -50,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = actions.add_parser("list", help="list the keys of a project")
     revoke = actions.add_parser("revoke", help="refuse a key from now on")
     revoke.add_argument("--id", required=True, help="the key's id, as `list` shows it")
+    doctor = commands.add_parser("doctor", help="examine settings, parts and devices of this machine")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_data(doctor)
     for action in (create, listing, revoke):
         action.add_argument("--project", required=True)
         _add_data(action)

@@ -32,20 +32,20 @@ def is_loopback(host: str) -> bool:
 
 
 async def _reader(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(await _bearer(request, parts), Scope.READ)
+    return _allowed(request, await _bearer(request, parts), Scope.READ)
 
 
 async def _submitter(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(await _bearer(request, parts), Scope.SUBMIT)
+    return _allowed(request, await _bearer(request, parts), Scope.SUBMIT)
 
 
 async def _admin(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(await _bearer(request, parts), Scope.ADMIN)
+    return _allowed(request, await _bearer(request, parts), Scope.ADMIN)
 
 
 async def _visitor(request: Request, parts: PartsOf) -> Principal:
     """A browser: pages only read, so that Basic credentials, which it sends by itself, cannot be misused."""
-    return _allowed(await _from_browser(request, parts), Scope.READ)
+    return _allowed(request, await _from_browser(request, parts), Scope.READ)
 
 
 async def _bearer(request: Request, parts: Parts) -> Principal:
@@ -86,7 +86,8 @@ def _everyone() -> Principal:
     return Principal(project=DEFAULT_PROJECT, scopes=frozenset(Scope))
 
 
-def _allowed(principal: Principal, scope: Scope) -> Principal:
+def _allowed(request: Request, principal: Principal, scope: Scope) -> Principal:
+    request.scope["saddlescope.project"] = principal.project  # for the log line of the request
     if scope not in principal.scopes and Scope.ADMIN not in principal.scopes:
         raise Forbidden(f"This call needs the scope {scope.value!r}.")
     return principal

@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from saddlescope.contract.problems import FieldProblem
 from service import problems
+from service.parts import Parts
 from service.problems import ServiceProblem
 from service.strict_json import pointer_token
 from store import blobs
@@ -67,6 +68,8 @@ def tell_problems(app: FastAPI) -> None:
 
 async def _service_problem(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, ServiceProblem)  # noqa: S101 - narrows what Starlette types as Exception
+    if isinstance(problem, problems.StorageFull):
+        _count_blob_error(request)
     return problem_response(request, problem)
 
 
@@ -132,5 +135,13 @@ async def _database_problem(request: Request, error: Exception) -> Response:
     raise error
 
 
-async def _internal_problem(request: Request, _: Exception) -> Response:
+async def _internal_problem(request: Request, error: Exception) -> Response:
+    # The database wraps its own and counts them itself; what is left of the system's errors is the disk's.
+    if isinstance(error, OSError | blobs.BlobError):
+        _count_blob_error(request)
     return problem_response(request, problems.InternalError("The service made a mistake; it is in the log."))
+
+
+def _count_blob_error(request: Request) -> None:
+    parts: Parts = request.app.state.parts
+    parts.metrics.errors.labels("blobs").inc()

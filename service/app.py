@@ -7,6 +7,7 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
+from opentelemetry.trace import TracerProvider
 
 import saddlescope
 from saddlescope.contract.jobs import JobRequest
@@ -32,10 +33,11 @@ from service.answers import tell_problems
 from service.exchange import Exchange
 from service.feed import Feed
 from service.parts import Parts
+from service.probes import probes_of
 
 
-def create_app(parts: Parts) -> FastAPI:
-    """The service over opened parts."""
+def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -> FastAPI:
+    """The service over opened parts; its requests are traced when a provider is given."""
     app = FastAPI(
         title="Saddlescope",
         version=saddlescope.__version__,
@@ -45,6 +47,16 @@ def create_app(parts: Parts) -> FastAPI:
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         redirect_slashes=False,
+        telemetry={
+            "tracing": tracer_provider is not None,
+            "tracer_provider": tracer_provider,
+            # Metrics are Prometheus's; its logs would carry messages and input values.
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope["path"] in ("/healthz", "/readyz", "/metrics"),
+        },
         # Problems are `application/problem+json` everywhere; FastAPI would document its own shape of a 422.
         responses={
             "4XX": {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -52,6 +64,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.feed = Feed(parts.sessions)
+    app.state.probes = probes_of(parts)
     app.add_middleware(tus.Versioned)
     app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)
     tell_problems(app)

@@ -103,7 +103,9 @@ def blob_response(
         file = parts.blobs.open(blob.id)
     except FileNotFoundError:
         raise NotFound("The bytes of this artifact are gone from the blob store; upload them again.") from None
-    return StreamingResponse(_read(file, start, end), status_code=status, headers=headers, media_type=media_type)
+    return StreamingResponse(
+        _sent(parts, _read(file, start, end)), status_code=status, headers=headers, media_type=media_type
+    )
 
 
 async def commit_blob(writer: BlobWriter, expected: str | None = None) -> Blob:
@@ -193,6 +195,12 @@ def _byte_range(asked: str, size: int) -> tuple[int, int] | None:
     if start >= size:
         raise RangeNotSatisfiable(f"There are {size} bytes.", headers={"content-range": f"bytes */{size}"})
     return start, end
+
+
+def _sent(parts: Parts, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    for block in blocks:
+        parts.metrics.downloaded.inc(len(block))
+        yield block
 
 
 def _read(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:

@@ -53,6 +53,7 @@ class Bells:
                 num_rung += 1
         except BrokerDown:
             self._metrics.unrung.inc(len(jobs) - num_rung)
+            self._metrics.errors.labels("broker").inc()
             for job in jobs[num_rung:]:
                 log.warning("doorbell_not_rung", job_id=job.id, queue=job.queue)
         if num_rung:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import uvicorn
+from opentelemetry.trace import TracerProvider
 
 from service.access import is_loopback
 from service.app import create_app
@@ -25,6 +26,7 @@ from service.parts import Parts, open_parts
 from service.settings import Auth, Settings
 from store.database import migrate
 from store.presence import present_workers
+from telemetry.tracing import exported_traces
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Long polls and event streams are cut after this long; their clients resume.
@@ -74,7 +76,8 @@ def serve(settings: Settings, *, host: str, port: int, api_only: bool) -> None:
         deliverer.start()
         stack.callback(deliverer.stop)
         stack.callback(_ignore_signals)
-        server = uvicorn.Server(_server_config(parts))
+        tracer_provider = stack.enter_context(exported_traces("saddlescope-api"))
+        server = uvicorn.Server(_server_config(parts, tracer_provider))
         threading.Thread(target=_announce, args=(server, parts, workers, _address(listener)), daemon=True).start()
         server.run(sockets=[listener])
 
@@ -95,9 +98,9 @@ def _courier(settings: Settings) -> Courier:
         raise StartRefusedError(f"SADDLESCOPE_WEBHOOK_CA_FILE holds no certificates: {wrong.strerror}") from None
 
 
-def _server_config(parts: Parts) -> uvicorn.Config:
+def _server_config(parts: Parts, tracer_provider: TracerProvider | None) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(parts),
+        create_app(parts, tracer_provider=tracer_provider),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -113,6 +116,8 @@ def _worker(settings: Settings, number: int) -> Child:
         "SADDLESCOPE_BLOBS_URL": settings.blobs(),
         "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
+    if settings.worker_metrics_port is not None:
+        environment["SADDLESCOPE_WORKER_METRICS_PORT"] = str(settings.worker_metrics_port + number)
     # A worker needs no secret of the service.
     environment.pop("SADDLESCOPE_KEY_PEPPER", None)
     suffix = "" if number == 0 else f"-{number}"

@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.answers import STANDARD_HEADERS, accepted_request_id, problem_response
-from service.metrics import Metrics
+from service.headers import traceparent
+from service.metrics import Metrics, method_label
 from service.problems import Forbidden, RequestTimeout, ServiceProblem, UnsupportedMediaType
 from service.settings import Settings
 from store.identifiers import new_id
+from telemetry.tracing import tell_route, trace_id
 
 log = structlog.get_logger("service")
 
@@ -40,6 +42,7 @@ class Exchange:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                tell_route(_route(scope))  # now: the span ends with the last byte
                 answer = MutableHeaders(raw=message["headers"])
                 answer["x-request-id"] = identity
                 for name, value in STANDARD_HEADERS.items():
@@ -47,25 +50,34 @@ class Exchange:
                 message["headers"] = answer.raw
             await send(message)
 
+        trace = trace_id(traceparent(headers.get("traceparent")))
         try:
-            refused = _refusal(scope["method"], headers)
-            if refused is not None:
-                await problem_response(Request(scope), refused)(scope, receive, send_marked)
-            else:
-                await self.app(scope, _patient(receive, self.settings), send_marked)
+            with structlog.contextvars.bound_contextvars(request_id=identity, trace_id=trace):
+                refused = _refusal(scope["method"], headers)
+                if refused is not None:
+                    await problem_response(Request(scope), refused)(scope, receive, send_marked)
+                else:
+                    await self.app(scope, _patient(receive, self.settings), send_marked)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self.metrics.requests.labels(scope["method"], route, str(status)).inc()
-            self.metrics.seconds.labels(scope["method"], route).observe(seconds)
+            # Both are of a closed set: a caller who makes up methods or addresses makes no new series.
+            method, route = method_label(scope["method"]), _route(scope)
+            self.metrics.requests.labels(method, route, str(status)).inc()
+            self.metrics.seconds.labels(method, route, str(status)).observe(seconds)
             log.info(
                 "http",
                 request_id=identity,
-                method=scope["method"],
+                trace_id=trace,
+                project=scope.get("saddlescope.project"),
+                method=method,
                 route=route,
                 status=status,
-                milliseconds=round(seconds * 1000, 1),
+                seconds=round(seconds, 4),
             )
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 def _refusal(method: str, headers: Headers) -> ServiceProblem | None:

@@ -7,11 +7,11 @@ import re
 from saddlescope.contract import limits
 from saddlescope.contract.problems import FieldProblem
 from service.problems import RequestInvalid
+from telemetry.tracing import current_traceparent, trace_id
 
 _WAIT = re.compile(r'wait\s*=\s*"?(\d{1,9})"?')
 _CANCEL_AFTER = re.compile(r"([1-9]\d{0,8})\s*(s|m|h)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600}
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
@@ -46,8 +46,9 @@ def idempotency_key(header: str | None) -> str | None:
 
 
 def traceparent(header: str | None) -> str | None:
-    """W3C Trace Context; one that is malformed is ignored, as the recommendation says."""
-    return header if header is not None and _TRACEPARENT.fullmatch(header) else None
+    """W3C Trace Context: our own span of the request, else the caller's; one that is malformed is ignored, as told."""
+    ours = current_traceparent()
+    return ours if ours is not None or trace_id(header) is None else header
 
 
 def _wrong_header(name: str, detail: str) -> RequestInvalid:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections import Counter
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from kombu.exceptions import OperationalError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from saddlescope.contract.strict import Closed
-from saddlescope.contract.vocabulary import JobStatus
 from service.access import Admin
+from service.gauges import count, measure_disk, set_gauges
 from service.parts import Parts, PartsOf
-from store.blobs import BlobError
-from store.database import database_now
+from service.probes import PartHealth, Probe, look
 from store.presence import present_workers
-from store.tables import Job
 
 router = APIRouter(tags=["operations"])
-_COUNT = select(Job.status, func.count().label("num_jobs")).group_by(Job.status)
-
-
-class PartHealth(Closed):
-    status: Literal["ok", "down"]
-    detail: str | None = None
 
 
 class WorkerHealth(Closed):
@@ -35,77 +25,85 @@ class WorkerHealth(Closed):
     sandbox: str
 
 
-class Readiness(Closed):
-    """Ready when every part is: jobs can be accepted, stored and sent."""
+class WorkersHealth(Closed):
+    """Workers seen within the last minute, with the isolation that each gives its jobs."""
 
-    status: Literal["ready", "not_ready"]
+    status: Literal["ok", "none_seen", "unknown"]
+    detail: str | None = None
+    count: int
+    sandbox: dict[str, int]
+    """How many workers give which level of isolation."""
+    present: tuple[WorkerHealth, ...]
+
+
+class Readiness(Closed):
+    """Ready while jobs can be accepted and stored: `degraded` says that they would wait, and for what."""
+
+    status: Literal["ready", "degraded", "not_ready"]
     database: PartHealth
     broker: PartHealth
     blobs: PartHealth
-    workers: tuple[WorkerHealth, ...]
-    """Workers seen within the last minute, with the isolation that each gives its jobs."""
+    workers: WorkersHealth
 
 
 class Health(Closed):
     status: Literal["ok"] = "ok"
 
 
+def _parts_health(request: Request) -> dict[str, PartHealth]:
+    probes: dict[str, Probe] = request.app.state.probes
+    return look(probes)
+
+
+HealthOf = Annotated[dict[str, PartHealth], Depends(_parts_health)]
+
+
 @router.get("/healthz")
 async def healthz() -> Health:
-    """The process answers."""
+    """The process answers; nothing else is asked."""
     return Health()
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-def readyz(parts: PartsOf) -> Response:
-    """Database, broker and blob store, each by name."""
-    database, broker, blobs = _database(parts), _broker(parts), _blobs(parts)
-    is_ready = all(part.status == "ok" for part in (database, broker, blobs))
-    workers: tuple[WorkerHealth, ...] = ()
-    if database.status == "ok":
-        with parts.sessions() as session:
-            workers = tuple(
-                WorkerHealth(queues=row.queues, device=row.device, sandbox=row.sandbox)
-                for row in present_workers(session)
-            )
-    readiness = Readiness(
-        status="ready" if is_ready else "not_ready", database=database, broker=broker, blobs=blobs, workers=workers
-    )
-    return JSONResponse(readiness.model_dump(mode="json"), status_code=200 if is_ready else 503)
+def readyz(parts: PartsOf, health: HealthOf) -> Response:
+    """Database, broker, blob store and workers, each by name.
+
+    503 when no job can be accepted: without the database or the blob store. Without the broker or a worker jobs are
+    accepted and wait, so the answer is 200 and `degraded`; taking the API away as well would help nobody.
+    """
+    database, broker, blobs = health["database"], health["broker"], health["blobs"]
+    workers = _workers(parts, database)
+    status: Literal["ready", "degraded", "not_ready"] = "ready"
+    if broker.status == "down" or workers.status != "ok":
+        status = "degraded"
+    if "down" in (database.status, blobs.status):
+        status = "not_ready"
+    readiness = Readiness(status=status, database=database, broker=broker, blobs=blobs, workers=workers)
+    return JSONResponse(readiness.model_dump(mode="json"), status_code=503 if status == "not_ready" else 200)
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(parts: PartsOf, _: Admin) -> Response:
-    """Prometheus text."""
+def metrics(parts: PartsOf, _: Admin, health: HealthOf) -> Response:
+    """Prometheus text. Without the database the gauges that are counted there are absent."""
+    counted = count(parts) if health["database"].status == "ok" else None
+    # Two scrapes at once must not see each other's gauges half set.
+    with parts.metrics.scrape:
+        for name, part in health.items():
+            parts.metrics.up.labels(name).set(part.status == "ok")
+        measure_disk(parts)
+        set_gauges(parts.metrics, counted)
+        return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _workers(parts: Parts, database: PartHealth) -> WorkersHealth:
+    if database.status == "down":
+        return WorkersHealth(status="unknown", detail="the database is down", count=0, sandbox={}, present=())
     with parts.sessions() as session:
-        counted = {row.status: row.num_jobs for row in session.execute(_COUNT)}
-        parts.metrics.workers.set(len(present_workers(session)))
-    for status in JobStatus:
-        parts.metrics.jobs.labels(status).set(counted.get(status, 0))
-    return Response(generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _database(parts: Parts) -> PartHealth:
-    try:
-        with parts.sessions() as session:
-            database_now(session)
-    except SQLAlchemyError:
-        return PartHealth(status="down", detail="no query succeeds")
-    return PartHealth(status="ok")
-
-
-def _broker(parts: Parts) -> PartHealth:
-    try:
-        with parts.doorbell.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=2)
-    except (OperationalError, OSError):
-        return PartHealth(status="down", detail="no connection; jobs are accepted and wait")
-    return PartHealth(status="ok")
-
-
-def _blobs(parts: Parts) -> PartHealth:
-    try:
-        parts.blobs.probe()
-    except (OSError, BlobError):
-        return PartHealth(status="down", detail="nothing can be written")
-    return PartHealth(status="ok")
+        rows = present_workers(session)
+    return WorkersHealth(
+        status="ok" if rows else "none_seen",
+        detail=None if rows else "no worker was seen within the last minute; jobs are accepted and wait",
+        count=len(rows),
+        sandbox=dict(Counter(row.sandbox for row in rows)),
+        present=tuple(WorkerHealth(queues=row.queues, device=row.device, sandbox=row.sandbox) for row in rows),
+    )

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from saddlescope.contract.jobs import Estimate, Job, JobRequest
 from service.access import Reader, Submitter
+from service.answers import request_id
 from service.artifacts import commit_blob
 from service.bodies import read_document
 from service.headers import deadline_seconds, idempotency_key, preferred_wait, traceparent
@@ -82,6 +83,7 @@ async def post_job(
             deadline_seconds=deadline,
             idempotency_key=key,
             traceparent=traceparent(request.headers.get("traceparent")),
+            request_id=request_id(request),
         )
         if not files and not dry_run:
             # The common case in one piece: every way to a thread and back costs as much as the check itself.
@@ -154,6 +156,7 @@ async def retry_job(
         request=asked,
         deadline_seconds=deadline,
         traceparent=traceparent(request.headers.get("traceparent")),
+        request_id=request_id(request),
         retry_of=job_id,
     )
     accepted = await run_in_threadpool(_checked_and_submitted, parts, submission)

@@ -16,7 +16,7 @@ from service.receptions import Receptions
 from service.settings import Settings
 from store.blobs import BlobStore, open_blobs
 from store.commits import SharedCommits
-from store.database import open_engine, open_glances, open_sessions
+from store.database import on_outage, open_engine, open_glances, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
 from store.staging import Staging
@@ -53,8 +53,9 @@ def open_parts(settings: Settings) -> Parts:
     """
     if settings.broker_url is None:
         raise ValueError("no broker: set SADDLESCOPE_BROKER_URL, or start `python -m service`, which embeds one")
-    engine = open_engine(settings.database())
-    sessions, doorbell, metrics = open_sessions(engine), celery_app(settings.broker_url), Metrics()
+    engine, metrics = open_engine(settings.database()), Metrics()
+    on_outage(engine, metrics.errors.labels("database").inc)
+    sessions, doorbell = open_sessions(engine), celery_app(settings.broker_url)
     commits = SharedCommits(sessions)
     blobs = open_blobs(settings.blobs(), local=settings.data / "local")
     return Parts(

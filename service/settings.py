@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     """A body that takes longer is answered 408, however steadily it comes; a resumable upload goes on from there."""
     embedded_workers: int = Field(default=1, ge=0, le=64)
     """Worker processes that the embedded service starts."""
+    worker_metrics_port: int | None = Field(default=None, ge=1, le=65_000)
+    """Where the first embedded worker serves its metrics; each further one takes the next port."""
 
     public_url: str | None = Field(default=None, pattern=r"^https?://[!-~]+$")
     """Where callers reach the service, for the addresses in webhook messages; without it they are paths."""

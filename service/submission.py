@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+import structlog
 from sqlalchemy.orm import Session
 
 import saddlescope
@@ -28,6 +29,8 @@ from store.messages import enqueue_callback
 from store.queue import PendingJob
 from store.records import JobRow
 
+log = structlog.get_logger("service")
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -39,6 +42,7 @@ class Submission:
     deadline_seconds: int | None = None
     idempotency_key: str | None = None
     traceparent: str | None = None
+    request_id: str | None = None
     retry_of: str | None = None
 
     def body_digest(self) -> str:
@@ -94,6 +98,7 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
         with quota_told():
             accepted = parts.commits.run(accept)
     if accepted.is_new:
+        log.info("job_queued", job_id=accepted.job.id, queue=accepted.job.queue, project=submission.project)
         # After the commit: a worker that hears of a job finds it. Without a broker the reconciler rings later.
         parts.bells.ring_soon(PendingJob(accepted.job.id, accepted.job.queue))
         parts.metrics.submitted.labels(submission.request.loss.kind).inc()
@@ -133,6 +138,7 @@ def _accept(session: Session, submission: Submission, quota_bytes: int | None) -
         deadline_at=deadline_at,
         idempotency=entry,
         traceparent=submission.traceparent,
+        request_id=submission.request_id,
         retry_of=submission.retry_of,
     )
     return Accepted(job, is_new=True)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InvalidatePoolError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -33,7 +36,7 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `sqlite:///file` or `postgresql+psycopg://…`.
+    """An engine for `sqlite:///file` or `postgresql+psycopg://…`. Its errors do not tell the values of a statement.
 
     Raises:
         ValueError: for any other database.
@@ -47,6 +50,16 @@ def open_engine(url: str) -> Engine:
             raise ValueError(
                 f"the database is {other!r}; use a URL that begins with sqlite:/// or postgresql+psycopg://"
             )
+
+
+def on_outage(engine: Engine, tell: Callable[[], None]) -> None:
+    """Call `tell` whenever a statement fails because the database is not there, or is not free in time."""
+
+    def look(context: ExceptionContext) -> None:
+        if isinstance(context.sqlalchemy_exception, OperationalError | InterfaceError):
+            tell()
+
+    event.listen(engine, "handle_error", look)
 
 
 def open_sessions(engine: Engine) -> sessionmaker[Session]:
@@ -77,6 +90,18 @@ def migrate(url: str) -> None:
     command.upgrade(alembic_config(url), "head")
 
 
+def pending_revisions(url: str) -> tuple[str, ...]:
+    """The versions of the schema that the database does not have yet; asks, and changes nothing."""
+    script = ScriptDirectory.from_config(alembic_config(url))
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+    return tuple(revision.revision for revision in script.iterate_revisions("head", current or "base"))
+
+
 def alembic_config(url: str) -> Config:
     """Alembic's configuration without a file."""
     config = Config()
@@ -98,6 +123,7 @@ def _open_postgresql(url: str) -> Engine:
         pool_size=10,
         max_overflow=30,
         isolation_level="READ COMMITTED",
+        hide_parameters=True,
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "saddlescope",
@@ -141,7 +167,9 @@ def _open_sqlite(url: str) -> Engine:
     if not file or file == ":memory:":
         raise ValueError("SQLite needs a file: what is in memory ends with the process")
     Path(file).resolve().parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=30)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_SECONDS}, pool_size=10, max_overflow=30, hide_parameters=True
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

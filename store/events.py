@@ -14,6 +14,9 @@ from store.identifiers import new_id
 
 INSERT_EVENT = insert(tables.Table.metadata.tables["events"])
 
+QUEUED = "job.queued"
+"""The first event of every job."""
+
 
 @dataclass(frozen=True)
 class EventRow:
@@ -53,6 +56,13 @@ def list_events(session: Session, job_id: str, after: int = 0) -> tuple[EventRow
         .order_by(tables.Event.number)
     )
     return tuple(event_row(event) for event in session.scalars(query))
+
+
+def submitting_request(session: Session, job_id: str) -> str | None:
+    """The id of the HTTP request by which the job was submitted."""
+    data = session.scalar(select(tables.Event.data).where(tables.Event.job_id == job_id, tables.Event.number == 1))
+    said = None if data is None else data.get("request_id")
+    return said if isinstance(said, str) else None
 
 
 def event_number(session: Session, job_id: str, event_id: str) -> int:

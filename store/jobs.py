@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from pydantic import JsonValue
 from sqlalchemy import Select, bindparam, insert, select
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,7 @@ from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.limits import MAX_ATTEMPTS
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from store import tables
-from store.events import first_event
+from store.events import QUEUED, first_event
 from store.idempotency import IdempotencyEntry, remember_key
 from store.identifiers import new_id
 from store.projects import ensure_project
@@ -88,6 +89,7 @@ def insert_job(
     deadline_at: datetime | None = None,
     idempotency: IdempotencyEntry | None = None,
     traceparent: str | None = None,
+    request_id: str | None = None,
     retry_of: str | None = None,
     max_attempts: int = MAX_ATTEMPTS,
 ) -> JobRow:
@@ -124,7 +126,9 @@ def insert_job(
         session.execute(INSERT_LABEL, labels)
     if idempotency is not None:
         remember_key(session, project=project, entry=idempotency, job_id=job.id)
-    first_event(session, job.id, "job.queued", {"queue": job.queue, "priority": job.priority})
+    said: dict[str, JsonValue] = {"queue": job.queue, "priority": job.priority}
+    # The HTTP request that asked, so that a worker's log lines can name it; the message to the workers cannot.
+    first_event(session, job.id, QUEUED, said if request_id is None else said | {"request_id": request_id})
     return job
 
 

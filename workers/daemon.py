@@ -13,11 +13,13 @@ from contextlib import ExitStack, contextmanager
 import structlog
 
 from store.blobs import open_blobs
-from store.database import open_engine, open_sessions
+from store.database import on_outage, open_engine, open_sessions
 from store.presence import announce_worker, retire_worker
 from store.succession import bury_workers
+from telemetry.tracing import exported_traces
 from workers import sandbox
 from workers.launcher import ForkServer
+from workers.metrics import WorkerMetrics, served_metrics
 from workers.reconciler import reconcile_until_stopped
 from workers.scratch import open_scratch
 from workers.settings import WorkerSettings
@@ -26,11 +28,19 @@ from workers.stopping import Stop
 from workers.tasks import consume, consumer, stop_on_signals
 from workers.workshop import DATABASE_DOWN, Workshop
 
+# Exit statuses of a worker for so many jobs; 1 is a worker that cannot go on, 2 a wrong command line.
+WORKED, NOTHING_TO_DO, STOPPED = 0, 3, 4
+
 log = structlog.get_logger()
 
 
-def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkServer, once: bool = False) -> int:
-    """Be a worker until SIGTERM or SIGINT, or until nothing is eligible when `once`; gives the exit status.
+def work(
+    settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkServer, max_jobs: int | None = None
+) -> int:
+    """Be a worker until SIGTERM or SIGINT, or for so many jobs at most; gives the exit status.
+
+    A worker for so many jobs ends as soon as nothing is eligible, and takes no part in what all workers do together
+    (`reconciler`): it is for batch systems, beside workers that stay.
 
     A running job is given back to the queue, its attempt not counted. No child outlives this call.
     """
@@ -42,6 +52,11 @@ def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkSe
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        metrics = WorkerMetrics(num_slots=settings.worker_concurrency)
+        on_outage(engine, metrics.errors.labels("database").inc)
+        stack.enter_context(
+            served_metrics(metrics, host=settings.worker_metrics_host, port=settings.worker_metrics_port)
+        )
         scratch = stack.enter_context(open_scratch(settings.worker_scratch, name))
         shop = Workshop(
             name=name,
@@ -56,14 +71,21 @@ def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkSe
             fork_server=fork_server,
             scratch=scratch.folder,
             stop=stop,
+            metrics=metrics,
+            traces=stack.enter_context(exported_traces("saddlescope-worker")),
             slots=threading.Semaphore(settings.worker_concurrency),
         )
         _succeed(shop, scratch.dead_workers)
-        if once:
-            work_until_idle(shop)
-            return 0
+        if max_jobs is not None:
+            return _end_of_shift(shop, work_until_idle(shop, max_jobs=max_jobs))
         stack.enter_context(_announced(shop, device))
         return _serve(shop)
+
+
+def _end_of_shift(shop: Workshop, num_jobs: int) -> int:
+    if shop.stop.is_set():
+        return STOPPED
+    return WORKED if num_jobs > 0 else NOTHING_TO_DO
 
 
 def _succeed(shop: Workshop, dead_workers: Sequence[str]) -> None:

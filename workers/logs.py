@@ -1,23 +1,16 @@
-"""Logs of a worker: events with fields, one JSON object a line on standard error."""
+"""The fields that a worker's log lines may have. `runner_errors` is the end of what a runner said: a job's traceback."""
 
 from __future__ import annotations
 
-import logging
-import sys
+from telemetry import logs
 
-import structlog
+ALLOWED = frozenset(
+    {
+        "worker", "workers", "queues", "device", "job_id", "attempt", "fence", "request_id", "trace_id",
+        "judgement", "code", "detail", "runner_errors", "seconds", "error", "late", "requeued", "port",
+    }
+)  # fmt: skip
 
 
 def configure_logs() -> None:
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    logs.configure_logs(ALLOWED)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import final
 
 from pydantic import ValidationError
 
+from saddlescope.contract.vocabulary import Stage
 from workers.protocol import ProgressLine
 
 MAX_LINE_BYTES = 4 * 2**10
+# A runner goes through each stage once or twice; one that tells more is not believed.
+MAX_MARKS = 32
+
+
+@dataclass(frozen=True)
+class StageMark:
+    """When a runner first told of a stage, in nanoseconds of the system's clock."""
+
+    stage: Stage
+    at_ns: int
 
 
 @final
@@ -22,6 +35,7 @@ class ProgressReader:
         self._rest = b""
         self._is_new = False
         self.latest: ProgressLine | None = None
+        self.marks: list[StageMark] = []
 
     def feed(self, chunk: bytes) -> None:
         *lines, rest = (self._rest + chunk).split(b"\n")
@@ -32,6 +46,7 @@ class ProgressReader:
             except ValidationError:
                 continue
             self._is_new = True
+            self._mark(self.latest.stage)
 
     def take(self) -> ProgressLine | None:
         """The last line, unless it was taken before."""
@@ -39,3 +54,8 @@ class ProgressReader:
             return None
         self._is_new = False
         return self.latest
+
+    def _mark(self, stage: Stage) -> None:
+        is_other = not self.marks or self.marks[-1].stage is not stage
+        if is_other and len(self.marks) < MAX_MARKS:
+            self.marks.append(StageMark(stage, time.time_ns()))

@@ -59,6 +59,7 @@ def _ring_again(shop: Workshop, app: Celery) -> None:
         try:
             ring(app, job.id, job.queue)
         except BrokerDown as failure:
+            shop.metrics.errors.labels("broker").inc()
             log.warning("broker_down", error=str(failure))
             return
         with shop.sessions.begin() as session:

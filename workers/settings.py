@@ -48,3 +48,7 @@ class WorkerSettings(BaseSettings):
     """How long a lost message delays a job."""
     worker_reconcile_seconds: float = Field(default=15.0, gt=0)
     """How often lapsed leases, deadlines and undelivered messages are looked for."""
+    worker_metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """Where the worker serves its metrics; nowhere when absent."""
+    worker_metrics_host: str = "127.0.0.1"
+    """The address for that port; anyone who reaches it reads the metrics."""

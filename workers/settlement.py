@@ -15,6 +15,7 @@ from saddlescope.contract.vocabulary import FailureCode
 from store.blobs import Blob, BlobStore, StorageFull, StorageUnavailable
 from store.queue import Claim, finish_cancelled, finish_failed, finish_succeeded, release
 from workers.outcome import Fault, Interruption, Settled
+from workers.progress import StageMark
 from workers.protocol import OUTPUT_FOLDER, Exit, ProgressLine, Succeeded, Task
 from workers.results import InvalidResult, Results, open_plain, read_results
 from workers.transfer import kept_lease, patiently
@@ -34,6 +35,9 @@ class Watched:
     interruption: Interruption | None
     latest: ProgressLine | None
     seconds: float
+    started_ns: int
+    """When the runner was ordered, by the system's clock."""
+    marks: tuple[StageMark, ...] = ()
 
 
 def deliver(shop: Workshop, claim: Claim, task: Task, outcome: Succeeded, watched: Watched) -> Succeeded | Fault:
@@ -48,6 +52,7 @@ def deliver(shop: Workshop, claim: Claim, task: Task, outcome: Succeeded, watche
     except InvalidResult as wrong:
         return Fault(FailureCode.INTERNAL, f"The runner's answer does not hold together: {wrong}.")
     except (StorageFull, StorageUnavailable) as failure:
+        shop.metrics.errors.labels("blobs").inc()
         return Fault(FailureCode.INTERNAL, f"The answer could not be stored: {failure}.", is_retryable=True)
     report = results.report.model_copy(
         update={
@@ -75,6 +80,7 @@ def deliver(shop: Workshop, claim: Claim, task: Task, outcome: Succeeded, watche
             usage=usage,
         ),
     )
+    shop.metrics.verdicts.labels(report.verdict.value).inc()
     return outcome
 
 
@@ -130,12 +136,12 @@ def _persist(shop: Workshop, claim: Claim, finish: Callable[[Session], bool]) ->
             with shop.sessions.begin() as session:
                 is_ours = finish(session)
         except DATABASE_DOWN as failure:
-            log.warning("finish_failed", job=claim.job_id, error=str(failure.orig))
+            log.warning("finish_failed", job_id=claim.job_id, error=str(failure.orig))
             if time.monotonic() > give_up or shop.stop.wait(RETRY_SECONDS):
                 return
             continue
         if not is_ours:
-            log.warning("claim_lost", job=claim.job_id, fence=claim.fence)
+            log.warning("claim_lost", job_id=claim.job_id, fence=claim.fence)
         return
 
 

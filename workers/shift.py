@@ -5,16 +5,17 @@ from __future__ import annotations
 import structlog
 
 from store.queue import Claim, claim_job
+from workers.observation import observed
 from workers.supervisor import supervise
 from workers.workshop import DATABASE_DOWN, Workshop
 
 log = structlog.get_logger()
 
 
-def work_until_idle(shop: Workshop) -> int:
-    """Run every eligible job, best first; gives how many were run. Waits for a free slot first."""
+def work_until_idle(shop: Workshop, *, max_jobs: int | None = None) -> int:
+    """Run every eligible job, best first, or so many; gives how many were run. Waits for a free slot first."""
     with shop.slots:
-        return _drain(shop)
+        return _drain(shop, max_jobs)
 
 
 def poll(shop: Workshop) -> None:
@@ -28,13 +29,14 @@ def poll(shop: Workshop) -> None:
                 shop.slots.release()
 
 
-def _drain(shop: Workshop) -> int:
+def _drain(shop: Workshop, max_jobs: int | None = None) -> int:
     num_jobs = 0
-    while not shop.stop.is_set():
+    while not shop.stop.is_set() and num_jobs != max_jobs:
         claim = _claim(shop)
         if claim is None:
             break
-        supervise(shop, claim)
+        with observed(shop, claim):
+            supervise(shop, claim)
         num_jobs += 1
     return num_jobs
 

@@ -17,6 +17,7 @@ from store.queue import Claim, Instruction, heartbeat
 from workers.fetching import fetch_reference, provenance_of
 from workers.launcher import ForkServerError, Runner
 from workers.memory import oom_kills
+from workers.observation import tell_end
 from workers.outcome import Ending, Fault, Interruption, Settled, judge
 from workers.progress import ProgressReader
 from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, Succeeded, Task
@@ -32,7 +33,6 @@ log = structlog.get_logger()
 
 def supervise(shop: Workshop, claim: Claim) -> None:
     """Run a claimed job to its end. A claim that was lost meanwhile changes nothing."""
-    job_log = log.bind(job=claim.job_id, attempt=claim.attempt, fence=claim.fence)
     with (
         ExitStack() as inputs,
         tempfile.TemporaryDirectory(prefix=f"{claim.job_id}-", dir=shop.scratch, ignore_cleanup_errors=True) as scratch,
@@ -43,6 +43,7 @@ def supervise(shop: Workshop, claim: Claim) -> None:
             task = _prepare(shop, claim, folder, inputs)
             if isinstance(task, Fault | Settled):
                 settle(shop, claim, task, usage=None)
+                tell_end(shop, claim, task, None)
                 return
             watched = _run(shop, claim, task)
         except ForkServerError:
@@ -64,10 +65,11 @@ def supervise(shop: Workshop, claim: Claim) -> None:
             device = judgement.device
             judgement = deliver(shop, claim, task, judgement, watched)
         if isinstance(judgement, Fault):
-            job_log.warning("job_fault", code=judgement.code, detail=judgement.detail, runner_errors=errors)
+            log.warning("job_fault", code=judgement.code, detail=judgement.detail, runner_errors=errors)
         if not isinstance(judgement, Succeeded):
             settle(shop, claim, judgement, usage=usage_of(watched, device))
-        job_log.info("job_ended", judgement=type(judgement).__name__, seconds=round(watched.seconds, 3))
+        tell_end(shop, claim, judgement, watched)
+        log.info("job_ended", judgement=type(judgement).__name__, seconds=round(watched.seconds, 3))
 
 
 def _prepare(shop: Workshop, claim: Claim, folder: Path, inputs: ExitStack) -> Task | Fault | Settled:
@@ -106,7 +108,7 @@ def _run(shop: Workshop, claim: Claim, task: Task) -> Watched:
 
 
 def _watch(shop: Workshop, claim: Claim, runner: Runner, started: float) -> Watched:
-    reader = ProgressReader()
+    reader, started_ns = ProgressReader(), time.time_ns() - int((time.monotonic() - started) * 1e9)
     interruption: Interruption | None = None
     next_beat = started + shop.settings.worker_heartbeat_seconds
     with selectors.DefaultSelector() as selector:
@@ -123,6 +125,8 @@ def _watch(shop: Workshop, claim: Claim, runner: Runner, started: float) -> Watc
                         interruption=interruption,
                         latest=reader.latest,
                         seconds=time.monotonic() - started,
+                        started_ns=started_ns,
+                        marks=tuple(reader.marks),
                     )
                 if key.fd == runner.progress_descriptor:
                     chunk = os.read(runner.progress_descriptor, MAX_ERROR_BYTES)
@@ -170,7 +174,7 @@ def _beat(shop: Workshop, claim: Claim, reader: ProgressReader) -> Interruption 
             )
     except DATABASE_DOWN as failure:
         # The lease has most of a minute left; if another worker takes the job meanwhile, the fence keeps this one out.
-        log.warning("heartbeat_failed", job=claim.job_id, error=str(failure.orig))
+        log.warning("heartbeat_failed", job_id=claim.job_id, error=str(failure.orig))
         return None
     return _INTERRUPTIONS.get(instruction)
 

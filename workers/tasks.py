@@ -23,7 +23,7 @@ def consumer(shop: Workshop) -> Celery:
     app.conf.broker_connection_max_retries = None
 
     def run_job(job_id: str) -> None:
-        log.debug("bell", job=job_id)
+        log.debug("bell", job_id=job_id)
         work_until_idle(shop)
 
     app.task(run_job, name=TASK, ignore_result=True)

@@ -6,6 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -13,9 +14,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from store.blobs import BlobStore
 from workers.launcher import ForkServer
 from workers.memory import memory_bytes
+from workers.metrics import WorkerMetrics
 from workers.protocol import Limits
 from workers.settings import WorkerSettings
 from workers.stopping import Stop
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 DATABASE_DOWN = (OperationalError, InterfaceError)
 """What a query raises while the database cannot be reached. It will be there again; the leases bridge the gap."""
@@ -35,6 +40,9 @@ class Workshop:
     fork_server: ForkServer
     scratch: Path
     stop: Stop
+    metrics: WorkerMetrics
+    traces: TracerProvider | None
+    """Where the spans of jobs go; None where nobody wants them."""
     slots: threading.Semaphore
     """One for each job that may run at a time."""
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from saddlescope.client import rendering
 from saddlescope.client.arguments import parse_content, parse_loss, parse_options, parse_pairs
 from saddlescope.client.checkpoints import apply_to_file
+from saddlescope.client.doctor import examine
 from saddlescope.client.errors import (
     ApiError,
     ConnectionFailed,
@@ -29,6 +30,7 @@ from saddlescope.client.errors import (
 from saddlescope.client.job import Job
 from saddlescope.client.session import Client
 from saddlescope.contract.vocabulary import JobStatus, Verdict
+from saddlescope.examination import exit_status, print_findings
 
 JOB_UNSUCCESSFUL, USAGE, GATE, UNREACHABLE = 1, 2, 3, 4
 
@@ -207,6 +209,15 @@ def retry(job: JobId, url: Url = None, api_key: ApiKey = None, as_json: AsJson =
     """Submit the same request as a new job."""
     with _exit_codes(as_json), Client(url, api_key) as client:
         _print_job(client.job(job).retry(), as_json)
+
+
+@app.command()
+def doctor(url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Examine the way from here to a finished job; exit with 1 if anything is wrong."""
+    with _exit_codes(as_json):
+        findings = list(examine(url, api_key))
+    print_findings(findings, as_json=as_json)
+    raise typer.Exit(exit_status(findings))
 
 
 def _finish(job: Job, timeout: float | None, fail_on: Sequence[Verdict] | None, as_json: bool) -> None:

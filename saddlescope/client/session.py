@@ -43,8 +43,8 @@ class Client:
         self, url: str | None = None, api_key: str | None = None, *, timeout: float = 30.0, retries: int = 5
     ) -> None:
         url = url or os.environ.get("SADDLESCOPE_URL") or DEFAULT_URL
-        api_key = api_key or os.environ.get("SADDLESCOPE_API_KEY") or None
-        self._transport = Transport(url.rstrip("/"), api_key=api_key, timeout_seconds=timeout, retries=retries)
+        self.api_key = api_key or os.environ.get("SADDLESCOPE_API_KEY") or None
+        self._transport = Transport(url.rstrip("/"), api_key=self.api_key, timeout_seconds=timeout, retries=retries)
 
     @property
     def url(self) -> str:

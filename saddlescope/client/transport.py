@@ -14,6 +14,7 @@ import httpx2
 
 from saddlescope.client.answers import parse_problem
 from saddlescope.client.errors import ConnectionFailed, error_of
+from saddlescope.client.trace_context import current_traceparent
 
 Params: TypeAlias = Mapping[str, str | int | Sequence[str]]
 
@@ -137,6 +138,8 @@ class Transport:
 
     def _send_once(self, call: Call) -> httpx2.Response:
         headers = dict(call.headers)
+        if (traceparent := current_traceparent()) is not None:
+            headers["traceparent"] = traceparent
         if call.body is not None:
             headers |= {"Content-Type": call.body.content_type, "Content-Length": str(call.body.size)}
         return self._http.request(

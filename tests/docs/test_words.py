@@ -8,7 +8,9 @@ from pathlib import Path
 from saddlescope.contract import losses, vocabulary
 from saddlescope.contract.jobs import Options
 from saddlescope.contract.layers import Layers
+from service import logs as service_logs
 from service.settings import Settings
+from workers import logs as worker_logs
 from workers.settings import WorkerSettings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -62,7 +64,20 @@ def criterion_types() -> set[str]:
     return set(TypeAdapter(losses.Criterion).json_schema()["discriminator"]["mapping"])
 
 
-def test_operations_name_only_settings_that_exist() -> None:
+def test_operations_name_every_setting_and_none_that_does_not_exist() -> None:
     named = words_of("operations.md", "\n## Settings")
     known = {f"SADDLESCOPE_{name.upper()}" for name in (*Settings.model_fields, *WorkerSettings.model_fields)}
-    assert {word for word in named if word.startswith("SADDLESCOPE_")} <= known
+    assert named == known
+
+
+def test_operations_name_every_field_of_a_log_line() -> None:
+    assert words_of("operations.md", "\n## Logs") == service_logs.ALLOWED | worker_logs.ALLOWED
+
+
+def test_operations_name_every_event_that_is_logged() -> None:
+    sources = [
+        path for package in ("service", "workers", "telemetry") for path in (DOCS.parent / package).rglob("*.py")
+    ]
+    call = re.compile(r"\blog\.(?:info|warning|error)\(\s*\"(\w+)\"")
+    logged = {event for path in sources for event in call.findall(path.read_text(encoding="utf-8"))}
+    assert words_of("operations.md", "\n### Events") == logged

@@ -35,9 +35,10 @@ def long_job(num_parameters: int = 2500) -> dict[str, object]:
 class Service:
     """A running `python -m service`."""
 
-    def __init__(self, process: subprocess.Popen[str], client: httpx2.Client) -> None:
+    def __init__(self, process: subprocess.Popen[str], client: httpx2.Client, data: Path) -> None:
         self.process = process
         self.client = client
+        self.data = data
 
     def post(self, request: dict[str, object], *, wait: int = 0) -> dict[str, object]:
         response = self.client.post("/v1/jobs", json=request, headers={"Prefer": f"wait={wait}"} if wait else {})
@@ -92,7 +93,7 @@ def running_service(data: Path, settings: Mapping[str, str] | None = None) -> It
         ready = process.stdout.readline()
         assert ready.startswith("Saddlescope is ready at "), (data / "stderr.log").read_text()[-3000:]
         with httpx2.Client(base_url=ready.split()[-1], timeout=90) as client:
-            yield Service(process, client)
+            yield Service(process, client, data)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

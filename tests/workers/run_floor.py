@@ -89,17 +89,18 @@ class Floor:
         assert process.poll() is None, (self.folder / "workers.log").read_text()
         return process
 
-    def run_once(self, **environment: str) -> None:
+    def run_once(self, max_jobs: int = 1000, *, exit_status: int = 0, **environment: str) -> None:
         """Run what is queued in a worker that then exits."""
         with (self.folder / "workers.log").open("ab") as log:
-            subprocess.run(
-                [sys.executable, str(SCRIPT), "--once"],
+            done = subprocess.run(
+                [sys.executable, str(SCRIPT), str(max_jobs)],
                 env=self.environment() | environment,
                 stderr=log,
                 cwd=self.folder,
-                check=True,
+                check=False,
                 timeout=60,
             )
+        assert done.returncode == exit_status, self.log()
 
     def flush_broker(self) -> None:
         """Make the broker forget every message, as FLUSHALL does."""

@@ -13,4 +13,5 @@ from workers.settings import WorkerSettings
 if __name__ == "__main__":
     configure_logs()
     server = ForkServer(device="cpu", target="run_targets:perform", path=(Path(__file__).parent,))
-    sys.exit(work(WorkerSettings(), queues=("cpu",), fork_server=server, once="--once" in sys.argv))
+    max_jobs = int(sys.argv[1]) if sys.argv[1:] else None
+    sys.exit(work(WorkerSettings(), queues=("cpu",), fork_server=server, max_jobs=max_jobs))

@@ -76,7 +76,7 @@ def test_a_job_that_takes_its_worker_with_it_three_times_fails_as_lost(floor: Fl
         wait_until(lambda attempt=attempt: floor.job(job_id).attempt == attempt, seconds=20)
         worker.kill()
         worker.wait()
-    floor.run_once()
+    floor.run_once(exit_status=3)
     job = floor.job(job_id)
     assert (job.status, job.attempt) == (JobStatus.FAILED, 3)
     assert job.error is not None
