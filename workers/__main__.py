@@ -1,4 +1,4 @@
-"""`python -m workers --queue cpu`: one worker, until SIGTERM or Ctrl-C."""
+"""`python -m workers --queue cpu`: one worker, until SIGTERM or Ctrl-C. `python -m workers sandbox`: how it isolates jobs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,51 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from workers.daemon import work
+from saddlescope.contract.vocabulary import SandboxLevel
+from workers.daemon import SandboxTooWeak, work
 from workers.launcher import ForkServer
 from workers.logs import configure_logs
+from workers.protocol import Sandbox
 from workers.settings import WorkerSettings
 
 
 def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["sandbox"]:
+        return show_sandbox(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--queue", action="append", required=True, help="a queue to work for; may be repeated")
     parser.add_argument("--once", action="store_true", help="run what is queued now, then exit")
     options = parser.parse_args(arguments)
     configure_logs()
     settings = WorkerSettings()
-    return work(settings, queues=options.queue, fork_server=ForkServer(device=settings.device), once=options.once)
+    server = ForkServer(device=settings.device)
+    try:
+        return work(settings, queues=options.queue, fork_server=server, once=options.once)
+    except SandboxTooWeak as weak:
+        parser.exit(1, f"{weak}\n")
+
+
+def show_sandbox(arguments: Sequence[str]) -> int:
+    """Attack the sandbox as a starting worker does, and print how it stood; exit status 1 below `--required`."""
+    parser = argparse.ArgumentParser(prog="python -m workers sandbox", description=show_sandbox.__doc__)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--required", type=SandboxLevel, choices=list(SandboxLevel), default=SandboxLevel.BASIC)
+    options = parser.parse_args(arguments)
+    server = ForkServer(device=options.device)
+    try:
+        ready = server.start()
+    finally:
+        server.close()
+    sys.stdout.write(_table(ready.sandbox))
+    return 0 if ready.sandbox.level.reaches(options.required) else 1
+
+
+def _table(sandbox: Sandbox) -> str:
+    rows = [(layer, "holds", "") for layer in sandbox.layers]
+    rows += [(layer, "MISSING", why) for layer, why in sandbox.missing.items()]
+    rows += [(tried.action, "stopped" if tried.is_stopped else "NOT STOPPED", tried.how) for tried in sandbox.attempts]
+    lines = [f"{name:<34}{outcome:<13}{how}".rstrip() for name, outcome, how in rows]
+    return "\n".join([*lines, f"level: {sandbox.level}", ""])
 
 
 if __name__ == "__main__":

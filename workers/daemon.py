@@ -12,12 +12,13 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from saddlescope.contract.vocabulary import SandboxLevel
 from store.blobs import open_blobs
 from store.database import open_engine, open_sessions
 from store.presence import announce_worker, retire_worker
 from store.succession import bury_workers
-from workers import sandbox
 from workers.launcher import ForkServer
+from workers.protocol import Ready, Sandbox
 from workers.reconciler import reconcile_until_stopped
 from workers.scratch import open_scratch
 from workers.settings import WorkerSettings
@@ -29,6 +30,10 @@ from workers.workshop import DATABASE_DOWN, Workshop
 log = structlog.get_logger()
 
 
+class SandboxTooWeak(Exception):
+    """The machine does not allow the isolation that the settings demand."""
+
+
 def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkServer, once: bool = False) -> int:
     """Be a worker until SIGTERM or SIGINT, or until nothing is eligible when `once`; gives the exit status.
 
@@ -38,7 +43,8 @@ def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkSe
         stop = Stop()
         stop_on_signals(stop)
         stack.callback(fork_server.close)
-        device = fork_server.start()
+        ready = fork_server.start()
+        _check_sandbox(ready.sandbox, settings.sandbox_required)
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -58,8 +64,24 @@ def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkSe
         if once:
             work_until_idle(shop)
             return 0
-        stack.enter_context(_announced(shop, device))
+        stack.enter_context(_announced(shop, ready))
         return _serve(shop)
+
+
+def _check_sandbox(sandbox: Sandbox, required: SandboxLevel) -> None:
+    """Say how jobs are isolated, and what is missing.
+
+    Raises:
+        SandboxTooWeak: below the level that the operator demands.
+    """
+    undone = [attempt.action for attempt in sandbox.attempts if not attempt.is_stopped]
+    tell = log.info if sandbox.level is SandboxLevel.STRICT else log.warning
+    tell("sandbox", level=sandbox.level, missing=sandbox.missing, not_stopped=undone)
+    if not sandbox.level.reaches(required):
+        raise SandboxTooWeak(
+            f"the sandbox reaches {sandbox.level} on this machine and SADDLESCOPE_SANDBOX_REQUIRED is {required}; "
+            "`python -m workers sandbox` shows what is missing"
+        )
 
 
 def _succeed(shop: Workshop, dead_workers: Sequence[str]) -> None:
@@ -104,9 +126,9 @@ def _thread(shop: Workshop, name: str, body: Callable[[], None], broken: list[st
 
 
 @contextmanager
-def _announced(shop: Workshop, device: str) -> Iterator[None]:
+def _announced(shop: Workshop, ready: Ready) -> Iterator[None]:
     with shop.sessions.begin() as session:
-        announce_worker(session, name=shop.name, queues=shop.queues, device=device, sandbox=sandbox.LEVEL)
+        announce_worker(session, name=shop.name, queues=shop.queues, device=ready.device, sandbox=ready.sandbox.level)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from saddlescope.contract.limits import LEASE_SECONDS
+from saddlescope.contract.vocabulary import SandboxLevel
 
 
 class WorkerSettings(BaseSettings):
@@ -23,6 +24,8 @@ class WorkerSettings(BaseSettings):
     """A folder, shared with the service."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where jobs are computed; `auto` is the first CUDA device if there is one."""
+    sandbox_required: SandboxLevel = SandboxLevel.BASIC
+    """A worker that cannot isolate its jobs so well does not start: `basic`, `standard` or `strict`."""
     worker_concurrency: int = Field(default=1, ge=1, le=64)
     """Jobs at a time."""
     worker_threads: int | None = Field(default=None, ge=1)
