@@ -1,4 +1,4 @@
-"""The product's worker with runners that do what `run_targets` says, on a kernel without the calls in RUN_WITHOUT."""
+"""The product's worker with runners that do what RUN_TARGET says, on a kernel without the calls in RUN_WITHOUT."""
 
 from __future__ import annotations
 
@@ -16,5 +16,7 @@ from workers.settings import WorkerSettings
 if __name__ == "__main__":
     configure_logs()
     take_away(os.environ.get("RUN_WITHOUT", "").split())
-    server = ForkServer(device="cpu", target="run_targets:DEED", path=(Path(__file__).parent,))
+    server = ForkServer(
+        device="cpu", target=os.environ.get("RUN_TARGET", "run_targets:DEED"), path=(Path(__file__).parent,)
+    )
     sys.exit(work(WorkerSettings(), queues=("cpu",), fork_server=server, once="--once" in sys.argv))

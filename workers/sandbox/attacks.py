@@ -172,6 +172,7 @@ def _other_user(scene: Scene) -> None:
 
 def _mount(scene: Scene) -> None:
     _call("mount", b"none", os.fsencode(scene.folder), b"tmpfs", 0, 0)
+    _call("umount2", os.fsencode(scene.folder), 0)
 
 
 def _new_namespace(scene: Scene) -> None:

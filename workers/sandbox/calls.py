@@ -22,7 +22,7 @@ getgid 104 176; getegid 108 177; getcpu 309 168; getrusage 98 165; getrlimit 97 
 sysinfo 99 179; times 100 153; uname 63 160; arch_prctl 158 -; prctl 157 167; time 201 -; gettimeofday 96 169;
 clock_gettime 228 113; clock_getres 229 114; clock_nanosleep 230 115; nanosleep 35 101; getrandom 318 278;
 get_mempolicy 239 236; poll 7 -; ppoll 271 73; eventfd2 290 19; pipe2 293 59; epoll_create1 291 20; epoll_ctl 233 21;
-epoll_pwait 281 22; socket 41 198; unshare 272 97; mount 165 40; setns 308 268; ptrace 101 117;
+epoll_pwait 281 22; socket 41 198; unshare 272 97; mount 165 40; umount2 166 39; setns 308 268; ptrace 101 117;
 process_vm_readv 310 270; pidfd_open 434 434; pidfd_send_signal 424 424; name_to_handle_at 303 264;
 open_by_handle_at 304 265; keyctl 250 219; bpf 321 280; perf_event_open 298 241; io_uring_setup 425 425;
 userfaultfd 323 282; shmget 29 194; shmctl 31 195; personality 135 92; mknodat 259 33; execveat 322 281; capset 126 91;
