@@ -1,4 +1,5 @@
-"""`python -m workers --queue cpu`: one worker, until SIGTERM or Ctrl-C.
+"""`python -m workers --queue cpu`: one worker, until SIGTERM or Ctrl-C. `python -m workers sandbox`: how it
+isolates jobs.
 
 With --once it takes one job and ends: exit status 0 when it ran one, however that job ended; 3 when there was nothing
 to do; 4 when it was told to stop and gave the job back; 1 when it cannot work here.
@@ -10,13 +11,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from workers.daemon import work
+from saddlescope.contract.vocabulary import SandboxLevel
+from workers.daemon import SandboxTooWeak, work
 from workers.launcher import ForkServer
 from workers.logs import configure_logs
+from workers.protocol import Sandbox
 from workers.settings import WorkerSettings
 
 
 def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["sandbox"]:
+        return show_sandbox(arguments[1:])
     parser = argparse.ArgumentParser(
         prog="python -m workers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -27,12 +32,34 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     configure_logs()
     settings = WorkerSettings()
-    return work(
-        settings,
-        queues=options.queue,
-        fork_server=ForkServer(device=settings.device),
-        max_jobs=1 if options.once else None,
-    )
+    server = ForkServer(device=settings.device)
+    try:
+        return work(settings, queues=options.queue, fork_server=server, max_jobs=1 if options.once else None)
+    except SandboxTooWeak as weak:
+        parser.exit(1, f"{weak}\n")
+
+
+def show_sandbox(arguments: Sequence[str]) -> int:
+    """Attack the sandbox as a starting worker does, and print how it stood; exit status 1 below `--required`."""
+    parser = argparse.ArgumentParser(prog="python -m workers sandbox", description=show_sandbox.__doc__)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--required", type=SandboxLevel, choices=list(SandboxLevel), default=SandboxLevel.BASIC)
+    options = parser.parse_args(arguments)
+    server = ForkServer(device=options.device)
+    try:
+        ready = server.start()
+    finally:
+        server.close()
+    sys.stdout.write(_table(ready.sandbox))
+    return 0 if ready.sandbox.level.reaches(options.required) else 1
+
+
+def _table(sandbox: Sandbox) -> str:
+    rows = [(layer, "holds", "") for layer in sandbox.layers]
+    rows += [(layer, "MISSING", why) for layer, why in sandbox.missing.items()]
+    rows += [(tried.action, "stopped" if tried.is_stopped else "NOT STOPPED", tried.how) for tried in sandbox.attempts]
+    lines = [f"{name:<34}{outcome:<13}{how}".rstrip() for name, outcome, how in rows]
+    return "\n".join([*lines, f"level: {sandbox.level}", ""])
 
 
 if __name__ == "__main__":

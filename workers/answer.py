@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import torch
-from safetensors.torch import save_file
 
 from saddlescope.analysis import ProgressUpdate, analyze_problem
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.vocabulary import Stage
 from workers.building import build_problem
-from workers.protocol import (
-    LANDSCAPE_FILE,
-    OUTPUT_FOLDER,
-    REPORT_FILE,
-    REQUEST_FILE,
-    SPECTRUM_FILE,
-    ProgressLine,
-    Succeeded,
-    Task,
-    escape_file,
-)
-from workers.runner import Tell
+from workers.openings import Openings, open_files
+from workers.protocol import LANDSCAPE_FILE, REPORT_FILE, SPECTRUM_FILE, ProgressLine, Succeeded, Task, escape_file
+from workers.runner import Deed, Tell
+from workers.vectors import safetensors_pieces
 
 
-def analyze_job(task: Task, tell: Tell) -> Succeeded:
-    """Answer one request: report, spectrum, landscape and one safetensors file per escape, in the output folder.
+def analyze_job(task: Task, opened: Openings, tell: Tell) -> Succeeded:
+    """Answer one request: report, spectrum, landscape and one safetensors file per escape.
 
     Raises:
         JobFault: if the checkpoint, the loss or the data do not make an objective.
         AnalysisError: if the objective cannot be analysed.
     """
-    folder = Path(task.folder)
-    output = folder / OUTPUT_FOLDER
     torch.set_num_threads(task.limits.threads)
-    request = JobRequest.model_validate_json((folder / REQUEST_FILE).read_bytes())
+    with os.fdopen(opened.request, "rb") as file:
+        request = JobRequest.model_validate_json(file.read())
     tell(ProgressLine(stage=Stage.LOADING, fraction=0.0, matvecs=0))
-    built = build_problem(request, {name: Path(path) for name, path in task.artifacts.items()})
+    built = build_problem(request, opened.artifacts)
     analysis = analyze_problem(
         built.problem, request.options, device=task.device, on_progress=lambda update: tell(_line(update))
     )
     tell(ProgressLine(stage=Stage.STORING, fraction=1.0, matvecs=analysis.report.numerics.num_matvecs))
-    report = analysis.report.model_copy(update={"warnings": (*built.warnings, *analysis.report.warnings)})
+    report = analysis.report.model_copy(
+        update={
+            "warnings": (*built.warnings, *analysis.report.warnings),
+            "numerics": analysis.report.numerics.model_copy(update={"sandbox": task.sandbox}),
+        }
+    )
     for index, escape in enumerate(analysis.escapes):
-        vector = {name: tensor.detach().cpu().contiguous() for name, tensor in escape.vector.items()}
         metadata = {"format": "pt", "job": task.job, "index": str(index), "step": repr(float(escape.step))}
-        save_file(vector, output / escape_file(index), metadata=metadata)
-    (output / SPECTRUM_FILE).write_text(analysis.spectrum.model_dump_json(), encoding="utf-8")
+        for piece in safetensors_pieces(escape.vector, metadata):
+            opened.write(escape_file(index), piece)
+    opened.write(SPECTRUM_FILE, analysis.spectrum.model_dump_json().encode())
     if analysis.landscape is not None:
-        (output / LANDSCAPE_FILE).write_text(analysis.landscape.model_dump_json(), encoding="utf-8")
-    (output / REPORT_FILE).write_text(report.model_dump_json(), encoding="utf-8")
+        opened.write(LANDSCAPE_FILE, analysis.landscape.model_dump_json().encode())
+    opened.write(REPORT_FILE, report.model_dump_json().encode())
     return Succeeded(device=report.numerics.device, num_escapes=len(analysis.escapes))
+
+
+ANALYSIS = Deed(open=open_files, perform=analyze_job)
+"""What the runners of a worker do."""
 
 
 def _line(update: ProgressUpdate) -> ProgressLine:

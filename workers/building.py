@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from pydantic import JsonValue
@@ -31,12 +30,13 @@ from workers.losses.network import network_problem
 from workers.losses.program import program_problem
 from workers.readers.checkpoint import read_tensors
 from workers.readers.data import check_rows, read_data
+from workers.readers.mapped import Source
 
 __all__ = ["BuiltProblem", "build_problem"]
 
 
-def build_problem(request: JobRequest, artifacts: Mapping[str, Path]) -> BuiltProblem:
-    """The problem that a request describes; `artifacts` are local files by artifact id.
+def build_problem(request: JobRequest, artifacts: Mapping[str, Source]) -> BuiltProblem:
+    """The problem that a request describes; `artifacts` are files by artifact id.
 
     Raises:
         JobFault: whatever is wrong with checkpoint, loss or data, with the code of the part to mend.
@@ -51,7 +51,7 @@ def build_problem(request: JobRequest, artifacts: Mapping[str, Path]) -> BuiltPr
 
 
 def _built(
-    loss: LossSpec, checkpoint: dict[str, Tensor], data: dict[str, Tensor], artifacts: Mapping[str, Path]
+    loss: LossSpec, checkpoint: dict[str, Tensor], data: dict[str, Tensor], artifacts: Mapping[str, Source]
 ) -> BuiltProblem:
     match loss:
         case NetworkLoss():
@@ -62,7 +62,7 @@ def _built(
             return program_problem(loss, artifacts[loss.program.artifact], checkpoint, data)
 
 
-def _checkpoint(source: CheckpointSource, artifacts: Mapping[str, Path]) -> dict[str, Tensor]:
+def _checkpoint(source: CheckpointSource, artifacts: Mapping[str, Source]) -> dict[str, Tensor]:
     match source:
         case ArtifactSource():
             tensors = read_tensors(artifacts[source.artifact])
@@ -74,7 +74,7 @@ def _checkpoint(source: CheckpointSource, artifacts: Mapping[str, Path]) -> dict
     return tensors
 
 
-def _data(source: TensorSource, artifacts: Mapping[str, Path]) -> dict[str, Tensor]:
+def _data(source: TensorSource, artifacts: Mapping[str, Source]) -> dict[str, Tensor]:
     match source:
         case ArtifactSource():
             tensors = read_data(artifacts[source.artifact])

@@ -12,14 +12,15 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from saddlescope.contract.vocabulary import SandboxLevel
 from store.blobs import open_blobs
 from store.database import on_outage, open_engine, open_sessions
 from store.presence import announce_worker, retire_worker
 from store.succession import bury_workers
 from telemetry.tracing import exported_traces
-from workers import sandbox
 from workers.launcher import ForkServer
 from workers.metrics import WorkerMetrics, served_metrics
+from workers.protocol import Ready, Sandbox
 from workers.reconciler import reconcile_until_stopped
 from workers.scratch import open_scratch
 from workers.settings import WorkerSettings
@@ -32,6 +33,10 @@ from workers.workshop import DATABASE_DOWN, Workshop
 WORKED, NOTHING_TO_DO, STOPPED = 0, 3, 4
 
 log = structlog.get_logger()
+
+
+class SandboxTooWeak(Exception):
+    """The machine does not allow the isolation that the settings demand."""
 
 
 def work(
@@ -48,7 +53,8 @@ def work(
         stop = Stop()
         stop_on_signals(stop)
         stack.callback(fork_server.close)
-        device = fork_server.start()
+        ready = fork_server.start()
+        _check_sandbox(ready.sandbox, settings.sandbox_required)
         engine = open_engine(settings.database_url)
         stack.callback(engine.dispose)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -78,8 +84,24 @@ def work(
         _succeed(shop, scratch.dead_workers)
         if max_jobs is not None:
             return _end_of_shift(shop, work_until_idle(shop, max_jobs=max_jobs))
-        stack.enter_context(_announced(shop, device))
+        stack.enter_context(_announced(shop, ready))
         return _serve(shop)
+
+
+def _check_sandbox(sandbox: Sandbox, required: SandboxLevel) -> None:
+    """Say how jobs are isolated, and what is missing.
+
+    Raises:
+        SandboxTooWeak: below the level that the operator demands.
+    """
+    undone = [attempt.action for attempt in sandbox.attempts if not attempt.is_stopped]
+    tell = log.info if sandbox.level is SandboxLevel.STRICT else log.warning
+    tell("sandbox", level=sandbox.level, missing=sandbox.missing, not_stopped=undone)
+    if not sandbox.level.reaches(required):
+        raise SandboxTooWeak(
+            f"the sandbox reaches {sandbox.level} on this machine and SADDLESCOPE_SANDBOX_REQUIRED is {required}; "
+            "`python -m workers sandbox` shows what is missing"
+        )
 
 
 def _end_of_shift(shop: Workshop, num_jobs: int) -> int:
@@ -130,9 +152,9 @@ def _thread(shop: Workshop, name: str, body: Callable[[], None], broken: list[st
 
 
 @contextmanager
-def _announced(shop: Workshop, device: str) -> Iterator[None]:
+def _announced(shop: Workshop, ready: Ready) -> Iterator[None]:
     with shop.sessions.begin() as session:
-        announce_worker(session, name=shop.name, queues=shop.queues, device=device, sandbox=sandbox.LEVEL)
+        announce_worker(session, name=shop.name, queues=shop.queues, device=ready.device, sandbox=ready.sandbox.level)
     try:
         yield
     finally:

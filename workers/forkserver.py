@@ -1,5 +1,7 @@
 """The fork server: a warm, single-threaded process that forks one runner per order and tells how it ended.
 
+Before it takes orders, it learns how well this machine lets it lock its runners in, by attacking itself.
+
 Started as `python -m workers.forkserver` with one end of a control socket. When the other end closes, because the
 worker stopped or was killed, it kills what it started and exits: nothing outlives its worker.
 """
@@ -12,13 +14,17 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from saddlescope.curvature.memory import open_meters
 from workers import preload, runner
-from workers.protocol import MAX_MESSAGE_BYTES, ORDER, Exit, Kill, Ready, Task
+from workers.protocol import MAX_MESSAGE_BYTES, ORDER, Exit, Kill, Ready, Sandbox, Task
+from workers.sandbox.layers import Cell
+from workers.sandbox.trial import confirm, make_cell
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,33 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m workers.forkserver")
     parser.add_argument("--control", type=int, required=True, help="descriptor of our end of the control socket")
     parser.add_argument("--device", required=True)
-    parser.add_argument("--target", required=True, help="module:function that a runner performs")
+    parser.add_argument("--target", required=True, help="module:name of the deed that runners do")
     options = parser.parse_args(arguments)
     # The worker decides when this process ends, by closing the socket; Ctrl-C and a group's SIGTERM are for the worker.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     device = preload.resolve_device(options.device)
-    module, _, function = options.target.partition(":")
-    perform: runner.Perform = getattr(importlib.import_module(module), function)
-    preload.warm_up(device)
+    with _proving(device) as trial:
+        module, _, name = options.target.partition(":")
+        deed: runner.Deed = getattr(importlib.import_module(module), name)
+        preload.warm_up(device)
+        proof, _ = trial.communicate()
+    if trial.returncode != 0:
+        raise RuntimeError(f"the attack on the sandbox ended with status {trial.returncode}")
+    sandbox = Sandbox.model_validate_json(proof)
+    cell, sandbox = confirm(make_cell(device, sandbox.layers, open_meters()), sandbox)
     with socket.socket(fileno=options.control) as control:
         control.set_inheritable(False)
-        control.send(Ready(device=device).model_dump_json().encode())
-        serve(control, perform)
+        control.send(Ready(device=device, sandbox=sandbox).model_dump_json().encode())
+        serve(control, deed, cell)
 
 
-def serve(control: socket.socket, perform: runner.Perform) -> None:
+def _proving(device: str) -> subprocess.Popen[bytes]:
+    """A process that has not loaded torch forks in a millisecond; it attacks itself while this one warms up."""
+    return subprocess.Popen([sys.executable, "-m", "workers.sandbox", "--device", device], stdout=subprocess.PIPE)  # noqa: S603
+
+
+def serve(control: socket.socket, deed: runner.Deed, cell: Cell) -> None:
     """Fork and reap until the control socket closes."""
     children: dict[int, Child] = {}
     with selectors.EpollSelector() as selector:
@@ -79,13 +96,19 @@ def serve(control: socket.socket, perform: runner.Perform) -> None:
                     selector.fileno(),
                     *(fd for child in children.values() for fd in (child.pidfd, child.status_descriptor)),
                 ]
-                child = _fork(order.number, order.task, descriptors, perform=perform, held=held)
+                child = _fork(order.number, order.task, descriptors, deed=deed, cell=cell, held=held)
                 children[child.number] = child
                 selector.register(child.pidfd, selectors.EVENT_READ, child)
 
 
 def _fork(
-    number: int, task: Task, descriptors: Sequence[int], *, perform: runner.Perform, held: Sequence[int]
+    number: int,
+    task: Task,
+    descriptors: Sequence[int],
+    *,
+    deed: runner.Deed,
+    cell: Cell,
+    held: Sequence[int],
 ) -> Child:
     status, progress, errors = descriptors
     parent = os.getpid()
@@ -93,7 +116,7 @@ def _fork(
     if pid == 0:
         for descriptor in (*held, status):
             os.close(descriptor)
-        runner.enter(task, perform=perform, progress_descriptor=progress, error_descriptor=errors, parent=parent)
+        runner.enter(task, deed=deed, cell=cell, progress_descriptor=progress, error_descriptor=errors, parent=parent)
     os.close(progress)
     os.close(errors)
     return Child(number=number, pid=pid, pidfd=os.pidfd_open(pid), status_descriptor=status)

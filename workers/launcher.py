@@ -52,25 +52,27 @@ class Runner:
 class ForkServer:
     """A fork server process that is there whenever a runner is ordered."""
 
-    def __init__(self, *, device: str, target: str = "workers.answer:analyze_job", path: tuple[Path, ...] = ()) -> None:
+    def __init__(self, *, device: str, target: str = "workers.answer:ANALYSIS", path: tuple[Path, ...] = ()) -> None:
         self._device_setting = device
         self._target = target
         self._path = (PACKAGE_ROOT, *path)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._device = ""
+        self._ready: Ready | None = None
         self._orders = 0
 
-    def start(self) -> str:
-        """Start the server unless it runs; gives the device that its runners use.
+    def start(self) -> Ready:
+        """Start the server unless it runs; gives the device that its runners use, and how they are isolated.
 
         Raises:
             ForkServerError: if it does not become ready.
         """
         with self._lock:
             self._connect()
-            return self._device
+            if self._ready is None:
+                raise ForkServerError("the fork server said nothing about itself")
+            return self._ready
 
     def spawn(self, task: Task, *, errors: BinaryIO) -> Runner:
         """Fork a runner for `task`, its standard error going to `errors`.
@@ -133,7 +135,7 @@ class ForkServer:
             self._disconnect()
             raise ForkServerError("the fork server did not become ready; its standard error says why")
         ours.settimeout(None)
-        self._device = Ready.model_validate_json(message).device
+        self._ready = Ready.model_validate_json(message)
         return ours
 
     def _launch(self, theirs: socket.socket) -> subprocess.Popen[bytes]:

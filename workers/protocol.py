@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from saddlescope.contract.reports import Provenance
 from saddlescope.contract.strict import Closed
-from saddlescope.contract.vocabulary import FailureCode, Stage
+from saddlescope.contract.vocabulary import FailureCode, SandboxLevel, Stage
 
 MAX_MESSAGE_BYTES = 64 * 2**10
 MAX_DETAIL_CHARS = 2_000
@@ -21,6 +21,11 @@ LANDSCAPE_FILE = "landscape.json"
 OUTCOME_FILE = "outcome.json"
 STDERR_FILE = "stderr.txt"
 OUTPUT_FOLDER = "output"
+
+
+def output_files(num_escapes: int) -> tuple[str, ...]:
+    """The files of an answer with up to so many escape vectors."""
+    return (OUTCOME_FILE, REPORT_FILE, SPECTRUM_FILE, LANDSCAPE_FILE, *map(escape_file, range(num_escapes)))
 
 
 def escape_file(index: int) -> str:
@@ -43,9 +48,14 @@ class Task(Closed):
     job: str
     folder: str
     artifacts: dict[str, str]
-    """Local files by artifact, and that of a checkpoint by reference by its path or address."""
+    """Local files by the names that the request has for them (artifact, path or address); opened before the runner locks
+    itself in."""
     provenance: Provenance
+    outputs: tuple[str, ...]
+    """Files that the runner may write; opened likewise, in the output folder. What it leaves empty is not there."""
     device: str
+    sandbox: SandboxLevel
+    """How the runner will be isolated, for its report."""
     limits: Limits
 
 
@@ -68,10 +78,30 @@ Order = Annotated[Spawn | Kill, Field(discriminator="kind")]
 ORDER: TypeAdapter[Spawn | Kill] = TypeAdapter(Order)
 
 
+class Attempt(Closed):
+    """One forbidden action, tried by a locked process."""
+
+    action: str
+    is_stopped: bool
+    how: str
+
+
+class Sandbox(Closed):
+    """What the fork server found out about its runners' isolation by attacking it."""
+
+    level: SandboxLevel
+    layers: tuple[str, ...]
+    """Layers that hold, in the order in which they are applied."""
+    missing: dict[str, str]
+    """Layers that this machine refuses, and with what words."""
+    attempts: tuple[Attempt, ...]
+
+
 class Ready(Closed):
-    """First words of a fork server: the device that `auto` stands for here."""
+    """First words of a fork server: the device that `auto` stands for here, and how its runners are isolated."""
 
     device: str
+    sandbox: Sandbox
 
 
 class Exit(Closed):

@@ -80,7 +80,7 @@ def read_results(output: Path, outcome: Succeeded) -> Results:
     report = _parse(Report, output / REPORT_FILE, limits.MAX_REPORT_BYTES)
     spectrum = _parse(Spectrum, output / SPECTRUM_FILE, MAX_ARRAYS_BYTES)
     landscape = None
-    if (output / LANDSCAPE_FILE).exists():
+    if (output / LANDSCAPE_FILE).stat().st_size:
         landscape = _parse(Landscape, output / LANDSCAPE_FILE, MAX_ARRAYS_BYTES)
     if len(report.escapes) != outcome.num_escapes:
         raise InvalidResult(f"{outcome.num_escapes} escape vectors were written for {len(report.escapes)} escapes")

@@ -1,4 +1,4 @@
-"""A runner's process: lock yourself in, perform one task, write down how it went, exit.
+"""A runner's process: open the task's files, lock yourself in, perform the task, write down how it went, exit.
 
 It has no database, no broker and no secret. What it writes goes into its own folder, and the supervisor believes
 none of it before it has checked it.
@@ -14,26 +14,37 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
 
 from saddlescope.contract.vocabulary import FailureCode, Stage
 from saddlescope.curvature.errors import AnalysisError
-from workers import sandbox
 from workers.faults import JobFault
-from workers.protocol import MAX_DETAIL_CHARS, OUTCOME_FILE, OUTPUT_FOLDER, Failed, ProgressLine, Succeeded, Task
+from workers.openings import Openings
+from workers.protocol import MAX_DETAIL_CHARS, OUTCOME_FILE, Failed, ProgressLine, Succeeded, Task
+from workers.sandbox.layers import Cell, Confinement, lock
 
 Tell = Callable[[ProgressLine], None]
-Perform = Callable[[Task, Tell], Succeeded]
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a runner does: `open` before the lock, from the supervisor's words alone; `perform` after it."""
+
+    open: Callable[[Task], Openings]
+    perform: Callable[[Task, Openings, Tell], Succeeded]
+
 
 _SECONDS_BETWEEN_PROGRESS_LINES = 0.1
 # What the allocators of torch say when they raise no exception of their own.
 _ALLOCATION_MESSAGES = ("can't allocate memory", "not enough memory", "std::bad_alloc", "Cannot allocate memory")
 
 
-def enter(task: Task, *, perform: Perform, progress_descriptor: int, error_descriptor: int, parent: int) -> NoReturn:
+def enter(
+    task: Task, *, deed: Deed, cell: Cell, progress_descriptor: int, error_descriptor: int, parent: int
+) -> NoReturn:
     """Become the runner of one task in a process just forked, and exit.
 
     Exit status 0 means that an outcome was written, whatever it says.
@@ -44,9 +55,11 @@ def enter(task: Task, *, perform: Perform, progress_descriptor: int, error_descr
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _redirect(error_descriptor)
         faulthandler.enable()
-        sandbox.lock(sandbox.Confinement(limits=task.limits, parent=parent))
-        outcome = _attempt(task, perform, ProgressPipe(progress_descriptor))
-        _write_outcome(Path(task.folder) / OUTPUT_FOLDER, outcome)
+        opened = deed.open(task)
+        kept = opened.descriptors() | {progress_descriptor}
+        lock(Confinement(cell=cell, limits=task.limits, parent=parent, descriptors=kept))
+        outcome = _attempt(task, deed, opened, ProgressPipe(progress_descriptor))
+        opened.write(OUTCOME_FILE, outcome.model_dump_json().encode())
         os._exit(0)
     finally:
         # Reached only by an exception: a forked copy of the server must never run the server's own code.
@@ -54,9 +67,9 @@ def enter(task: Task, *, perform: Perform, progress_descriptor: int, error_descr
         os._exit(1)
 
 
-def _attempt(task: Task, perform: Perform, tell: Tell) -> Succeeded | Failed:
+def _attempt(task: Task, deed: Deed, opened: Openings, tell: Tell) -> Succeeded | Failed:
     try:
-        return perform(task, tell)
+        return deed.perform(task, opened, tell)
     except JobFault as fault:
         return Failed(code=fault.code, detail=fault.detail[:MAX_DETAIL_CHARS], pointer=fault.pointer)
     except AnalysisError as fault:
@@ -68,8 +81,10 @@ def _attempt(task: Task, perform: Perform, tell: Tell) -> Succeeded | Failed:
 
 
 def _explain(error: Exception) -> tuple[FailureCode, str]:
-    ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(message in str(error) for message in _ALLOCATION_MESSAGES)
+    ran_out = (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or (isinstance(error, RuntimeError) and any(message in str(error) for message in _ALLOCATION_MESSAGES))
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)  # a mapping beyond the limit
     )
     if ran_out:
         return (
@@ -95,10 +110,6 @@ class ProgressPipe:
             return
         self._last_stage, self._last_told = line.stage, now
         os.write(self._descriptor, line.model_dump_json().encode() + b"\n")
-
-
-def _write_outcome(output: Path, outcome: Succeeded | Failed) -> None:
-    (output / OUTCOME_FILE).write_text(outcome.model_dump_json(), encoding="utf-8")
 
 
 def _redirect(error_descriptor: int) -> None:

@@ -6,18 +6,22 @@ import json
 import os
 import sys
 
-from workers import sandbox
-from workers.preload import resolve_device
+from workers.launcher import ForkServer
 
 
 def main() -> None:
     import torch  # noqa: PLC0415 - the worker's own process never does
 
+    server = ForkServer(device=os.environ.get("SADDLESCOPE_DEVICE", "auto"))
+    try:
+        ready = server.start()
+    finally:
+        server.close()
     told = {
-        "device": resolve_device(os.environ.get("SADDLESCOPE_DEVICE", "auto")),
+        "device": ready.device,
         "torch": torch.__version__,
         "cuda_devices": torch.cuda.device_count(),
-        "sandbox": sandbox.LEVEL,
+        "sandbox": ready.sandbox.level,
     }
     sys.stdout.write(json.dumps(told) + "\n")
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from saddlescope.contract.limits import LEASE_SECONDS
+from saddlescope.contract.vocabulary import SandboxLevel
 from store.blobs import CACHE_BYTES
 
 
@@ -28,6 +29,8 @@ class WorkerSettings(BaseSettings):
     """Folders, separated by colons, from which checkpoints may be read by path; by default none."""
     reference_buckets: str = ""
     """Buckets, separated by colons, from which checkpoints may be fetched; by default none."""
+    sandbox_required: SandboxLevel = SandboxLevel.BASIC
+    """A worker that cannot isolate its jobs so well does not start: `basic`, `standard` or `strict`."""
     worker_concurrency: int = Field(default=1, ge=1, le=64)
     """Jobs at a time."""
     worker_threads: int | None = Field(default=None, ge=1)

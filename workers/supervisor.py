@@ -13,6 +13,8 @@ from pathlib import Path
 import structlog
 
 from saddlescope.contract.jobs import Partial, Progress
+from saddlescope.contract.losses import ProgramLoss
+from saddlescope.contract.vocabulary import FailureCode, SandboxLevel
 from store.queue import Claim, Instruction, heartbeat
 from workers.fetching import fetch_reference, provenance_of
 from workers.launcher import ForkServerError, Runner
@@ -20,13 +22,19 @@ from workers.memory import oom_kills
 from workers.observation import tell_end
 from workers.outcome import Ending, Fault, Interruption, Settled, judge
 from workers.progress import ProgressReader
-from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, Succeeded, Task
+from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, Succeeded, Task, output_files
 from workers.results import read_outcome
 from workers.settlement import Watched, deliver, settle, usage_of
 from workers.transfer import gather
 from workers.workshop import DATABASE_DOWN, Workshop, runner_limits
 
 MAX_ERROR_BYTES = 16 * 2**10
+_UNISOLATED = Fault(
+    FailureCode.SANDBOX_UNAVAILABLE,
+    "A program is run only where the kernel filters the system calls of its process, and this worker's does not; "
+    "describe the loss as a network or an expression, or ask for a worker with a sandbox.",
+    pointer="/loss",
+)
 
 log = structlog.get_logger()
 
@@ -83,15 +91,19 @@ def _prepare(shop: Workshop, claim: Claim, folder: Path, inputs: ExitStack) -> T
         return copied
     if copied is not None:
         paths[copied.name] = copied.path
-    device = shop.fork_server.start()
+    ready = shop.fork_server.start()
+    if isinstance(claim.request.loss, ProgramLoss) and not ready.sandbox.level.reaches(SandboxLevel.STANDARD):
+        return _UNISOLATED
     return Task(
         job=claim.job_id,
         folder=str(folder),
         artifacts={artifact: str(path) for artifact, path in paths.items()},
         provenance=provenance_of(claim.request, copied),
-        device=device,
+        outputs=output_files(claim.request.options.num_escape_vectors),
+        device=ready.device,
+        sandbox=ready.sandbox.level,
         limits=runner_limits(
-            shop.settings, device=device, input_bytes=sum(path.stat().st_size for path in paths.values())
+            shop.settings, device=ready.device, input_bytes=sum(path.stat().st_size for path in paths.values())
         ),
     )
 

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from saddlescope.contract.sources import ArtifactId
 from saddlescope.contract.strict import Closed
-from saddlescope.contract.vocabulary import Action, Caution, Method, Precision, Strength, Verdict
+from saddlescope.contract.vocabulary import Action, Caution, Method, Precision, SandboxLevel, Strength, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -108,6 +108,8 @@ class Numerics(Closed):
     spectral_scale: float
     matvec_noise: float
     asymmetry: float
+    sandbox: SandboxLevel | None = None
+    """How the worker isolated the job; null for an analysis outside the service."""
 
 
 class Provenance(Closed):

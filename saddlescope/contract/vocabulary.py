@@ -1,5 +1,7 @@
 """The closed sets of words that the service, the workers, the client and the engine share."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 
 
@@ -95,6 +97,19 @@ class Caution(StrEnum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     IGNORED_TENSORS = "ignored_tensors"
     OPTION_NOT_AVAILABLE = "option_not_available"
+
+
+class SandboxLevel(StrEnum):
+    """How well a worker isolates its jobs, as its attacks on itself have shown; from the weakest up."""
+
+    BASIC = "basic"
+    STANDARD = "standard"
+    STRICT = "strict"
+
+    def reaches(self, other: SandboxLevel) -> bool:
+        """Whether this level is at least as strong as the other."""
+        levels = list(SandboxLevel)
+        return levels.index(self) >= levels.index(other)
 
 
 class FailureCode(StrEnum):

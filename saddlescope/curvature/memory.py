@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -11,7 +13,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from saddlescope.curvature.objective import Objective, differentiate
 
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USE = Path("/sys/fs/cgroup/memory.current")
 DEFAULT_AVAILABLE = 4 * 2**30
 SHARE = 0.5
 PREFIX = (2, 4)  # rows measured; a graph's bytes are affine in the rows
@@ -28,19 +31,39 @@ def available_bytes(device: torch.device) -> int:
     return min(known, default=DEFAULT_AVAILABLE)
 
 
+def open_meters() -> frozenset[int]:
+    """Descriptors from which `available_bytes` reads; open once, it needs no file names any more in this process."""
+    meters = (_meter(path) for path in (MEMINFO, CGROUP_LIMIT, CGROUP_USE))
+    return frozenset(meter for meter in meters if meter is not None)
+
+
 def _meminfo() -> int | None:
-    if not MEMINFO.exists():
+    text = _reading(MEMINFO)
+    if text is None:
         return None
-    lines = (line.split() for line in MEMINFO.read_text().splitlines())
+    lines = (line.split() for line in text.splitlines())
     return next((int(words[1]) * 1024 for words in lines if words and words[0] == "MemAvailable:"), None)
 
 
 def _control_group() -> int | None:
-    limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
-    if not (limit.exists() and used.exists()):
+    most, used = _reading(CGROUP_LIMIT), _reading(CGROUP_USE)
+    if most is None or used is None or most.strip() == "max":
         return None
-    most = limit.read_text().strip()
-    return None if most == "max" else max(0, int(most) - int(used.read_text()))
+    return max(0, int(most) - int(used))
+
+
+def _reading(path: Path) -> str | None:
+    """What the file says now; None if the system has no such file."""
+    meter = _meter(path)
+    return None if meter is None else os.pread(meter, 2**16, 0).decode("ascii")
+
+
+@cache
+def _meter(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
 
 
 class SavedBytes:

@@ -1,4 +1,7 @@
-"""What a runner performs in the tests of supervision: the label `do` of the request says what."""
+"""What a runner does in the tests of supervision: the label `do` of the request says what.
+
+What needs a file's name happens before the lock; there are none after it.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +10,70 @@ import json
 import os
 import resource
 import signal
+import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.reports import Report, Spectrum
 from saddlescope.contract.vocabulary import FailureCode, Stage
 from workers.faults import JobFault
+from workers.openings import Openings, open_files
 from workers.protocol import (
     OUTPUT_FOLDER,
     REPORT_FILE,
-    REQUEST_FILE,
     SPECTRUM_FILE,
     ProgressLine,
     Succeeded,
     Task,
     escape_file,
 )
-from workers.runner import Tell
+from workers.runner import Deed, Tell
+from workers.sandbox.attacks import ACTIONS, Scene
+from workers.vectors import safetensors_pieces
 
 
-def perform(task: Task, tell: Tell) -> Succeeded:
-    request = JobRequest.model_validate_json((Path(task.folder) / REQUEST_FILE).read_bytes())
-    deed, _, argument = request.labels.get("do", "answer").partition(":")
-    tell(ProgressLine(stage=Stage.LANCZOS, fraction=0.5, matvecs=7, lambda_min=-2.0, residual_norm=0.1))
-    output = Path(task.folder) / OUTPUT_FOLDER
+def open_all(task: Task) -> Openings:
+    opened = open_files(task)
+    deed, argument = _asked(opened)
     match deed:
-        case "sleep":
-            time.sleep(float(argument))
         case "sleep_once":
             # Slow at its first attempt only, so that a test can kill that one and see the next one finish.
             marker = Path(argument)
             if not marker.exists():
                 marker.write_text(str(os.getpid()), encoding="ascii")
-                time.sleep(600)
+                return replace(opened, artifacts={"first attempt": opened.request})
         case "note_pid":
             Path(argument).write_text(str(os.getpid()), encoding="ascii")
+        case "environment":
+            Path(argument).write_text(
+                "\n".join(f"{name}={value}" for name, value in os.environ.items()), encoding="utf-8"
+            )
+        case "confinement":
+            status, score = (os.open(f"/proc/self/{name}", os.O_RDONLY) for name in ("status", "oom_score_adj"))
+            facts = os.open(argument, os.O_WRONLY | os.O_CREAT)
+            return replace(opened, artifacts={"status": status, "score": score, "facts": facts})
+        case "child":
+            return replace(opened, artifacts={"child": os.open(argument, os.O_WRONLY | os.O_CREAT)})
+        case "link":
+            planted = Path(task.folder) / OUTPUT_FOLDER / SPECTRUM_FILE
+            planted.unlink()
+            planted.symlink_to(argument)
+    return opened
+
+
+def perform(task: Task, opened: Openings, tell: Tell) -> Succeeded:
+    deed, argument = _asked(opened)
+    tell(ProgressLine(stage=Stage.LANCZOS, fraction=0.5, matvecs=7, lambda_min=-2.0, residual_norm=0.1))
+    match deed:
+        case "sleep":
+            time.sleep(float(argument))
+        case "sleep_once" if opened.artifacts:
+            time.sleep(600)
+        case "note_pid":
             time.sleep(600)
         case "signal":
             os.kill(os.getpid(), signal.Signals[argument])
@@ -59,39 +87,67 @@ def perform(task: Task, tell: Tell) -> Succeeded:
             torch.ones(int(argument), dtype=torch.uint8)
         case "exit":
             os._exit(int(argument))
-        case "environment":
-            Path(argument).write_text(
-                "\n".join(f"{name}={value}" for name, value in os.environ.items()), encoding="utf-8"
-            )
+        case "attack":
+            ACTIONS[argument](NOWHERE)
         case "confinement":
             facts = {name: resource.getrlimit(getattr(resource, name))[0] for name in ("RLIMIT_CORE", "RLIMIT_AS")}
-            status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
-            facts |= {"NoNewPrivs": int(status["NoNewPrivs"]), "Threads": int(status["Threads"])}
-            facts |= {"oom_score_adj": int(Path("/proc/self/oom_score_adj").read_text())}
-            facts |= {"is_session_leader": os.getsid(0) == os.getpid(), "descriptors": len(os.listdir("/proc/self/fd"))}
-            Path(argument).write_text(json.dumps(facts), encoding="utf-8")
+            lines = os.pread(opened.artifacts["status"], 2**16, 0).decode().splitlines()
+            status = dict(line.split(":\t", 1) for line in lines)
+            facts |= {name: int(status[name].split()[0]) for name in ("NoNewPrivs", "Threads", "Seccomp", "Uid")}
+            facts |= {
+                "capabilities": int(status["CapEff"], 16),
+                "is_session_leader": status["NSsid"] == status["NSpid"],
+            }
+            facts |= {"oom_score_adj": int(os.pread(opened.artifacts["score"], 16, 0))}
+            unknown = set(range(256)) - opened.descriptors() - {0, 1, 2}
+            facts |= {"descriptors": sorted(kind for kind in map(_kind, unknown) if kind is not None)}
+            os.write(opened.artifacts["facts"], json.dumps(facts).encode())
         case "child":
             if os.fork() == 0:
-                Path(argument).write_text(str(os.getpid()), encoding="ascii")
+                os.write(opened.artifacts["child"], str(os.getpid()).encode())
                 time.sleep(600)
-    _answer(task, output)
-    if deed == "link":
-        (output / SPECTRUM_FILE).unlink()
-        (output / SPECTRUM_FILE).symlink_to(argument)
+    _answer(task, opened)
     if deed == "too_large":
-        (output / REPORT_FILE).write_bytes(b" " * (2**20 + 1))
+        opened.write(REPORT_FILE, b" " * (2**20 + 1))
     if deed == "short_vector":
-        os.truncate(output / escape_file(0), 80)
+        os.ftruncate(opened.outputs[escape_file(0)], 80)
     return Succeeded(device=task.device, num_escapes=2 if deed == "miscount" else 1)
 
 
-def _answer(task: Task, output: Path) -> None:
+DEED = Deed(open=open_all, perform=perform)
+
+NOWHERE = Scene(
+    secret=Path("/etc/passwd"),
+    folder=Path("/tmp"),
+    parent=1,
+    address=("127.0.0.1", 9),
+    abstract="\0nobody",
+    memory_bytes=2**60,
+)
+
+
+def _asked(opened: Openings) -> tuple[str, str]:
+    request = JobRequest.model_validate_json(os.pread(opened.request, 2**20, 0))
+    deed, _, argument = request.labels.get("do", "answer").partition(":")
+    return deed, argument
+
+
+def _kind(descriptor: int) -> str | None:
+    """`-` for a file, `p` for a pipe, `s` for a socket, `?` for what has no kind; None if it is not open."""
+    try:
+        return stat.filemode(os.fstat(descriptor).st_mode)[0]
+    except OSError:
+        return None
+
+
+def _answer(task: Task, opened: Openings) -> None:
     """The answer to (1 - w1 w2)^2 at the origin."""
-    (output / REPORT_FILE).write_text(REPORT.model_dump_json(), encoding="utf-8")
+    opened.write(REPORT_FILE, REPORT.model_dump_json().encode())
     spectrum = Spectrum(exact=True, num_parameters=2, zero_tol=1e-12, spectral_scale=2.0, eigenvalues=(-2.0, 2.0))
-    (output / SPECTRUM_FILE).write_text(spectrum.model_dump_json(), encoding="utf-8")
+    opened.write(SPECTRUM_FILE, spectrum.model_dump_json().encode())
     half = torch.tensor(0.5**0.5, dtype=torch.float64)
-    save_file({"w1": half, "w2": half.clone()}, output / escape_file(0), metadata={"step": "1.0", "job": task.job})
+    for piece in safetensors_pieces({"w1": half, "w2": half}, {"step": "1.0", "job": task.job}):
+        opened.write(escape_file(0), piece)
 
 
 REPORT = Report.model_validate(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,13 +21,14 @@ from workers.programs.interpreter import Executable
 from workers.programs.metering import META, Budget, dry_run
 from workers.programs.signature import Signature, read_signature
 from workers.programs.wire import ExportedProgram, TensorMeta
+from workers.readers.mapped import Source
 
 _SHOWN = 5
 
 
 def program_problem(
     loss: ProgramLoss,
-    archive: Path,
+    archive: Source,
     checkpoint: Mapping[str, Tensor],
     data: Mapping[str, Tensor],
     budget: Budget | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from saddlescope.contract.vocabulary import FailureCode
 from workers.faults import JobFault, quoted
 from workers.programs.binding import stored_dtype
 from workers.programs.wire import ExportedProgram, Payload, Size, parse_payloads, parse_program
-from workers.readers.mapped import Mapped, Unreadable, as_bool, checked_shape, map_file
+from workers.readers.mapped import Mapped, Source, Unreadable, as_bool, checked_shape, map_file
 from workers.readers.stored_zip import read_members
 
 MAX_ARCHIVE_BYTES = 64 * 2**30
@@ -63,14 +62,14 @@ class Archive:
         return list(groups.values())
 
 
-def read_archive(path: Path) -> Archive:
+def read_archive(source: Source) -> Archive:
     """The checked contents of a `.pt2` file; the parameters' own bytes are never read.
 
     Raises:
         JobFault: `loss_invalid`, if it is no archive of this kind.
     """
     try:
-        found = read_members(map_file(path, MAX_ARCHIVE_BYTES))
+        found = read_members(map_file(source, MAX_ARCHIVE_BYTES))
     except Unreadable as wrong:
         raise _invalid(str(wrong)) from wrong
     if len({name.partition("/")[0] for name in found}) != 1:

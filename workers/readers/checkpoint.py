@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor
 
 from saddlescope.contract.vocabulary import FailureCode
 from workers.faults import JobFault
 from workers.readers.distributed import is_distributed, read_distributed
-from workers.readers.mapped import Mapped, Unreadable, map_file
+from workers.readers.mapped import Mapped, Source, Unreadable, map_file
 from workers.readers.npz import read_npz
 from workers.readers.safetensors import is_safetensors, read_safetensors
 from workers.readers.sharded import is_sharded, read_sharded
@@ -25,14 +23,14 @@ _TAKEN = (
 )
 
 
-def read_tensors(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+def read_tensors(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Tensors of a checkpoint by name, as views of the mapped file.
 
     Raises:
         JobFault: `checkpoint_invalid`, saying what is wrong with the bytes and how to mend it.
     """
     try:
-        tensors = _read(map_file(path, max_bytes))
+        tensors = _read(map_file(source, max_bytes))
     except Unreadable as wrong:
         raise JobFault(
             FailureCode.CHECKPOINT_INVALID, f"the checkpoint cannot be read: {wrong}", "/checkpoint"

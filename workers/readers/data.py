@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from saddlescope.contract.vocabulary import FailureCode
 from workers.faults import JobFault, quoted
 from workers.readers.checkpoint import MAX_BYTES
-from workers.readers.mapped import Mapped, Unreadable, map_file
+from workers.readers.mapped import Mapped, Source, Unreadable, map_file
 from workers.readers.npz import read_npz
 from workers.readers.safetensors import is_safetensors, read_safetensors
 from workers.readers.stored_zip import is_zip, read_members
 from workers.readers.torch_save import is_torch_save
 
 
-def read_data(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
+def read_data(source: Source, *, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     """Tensors of a data set by name, from safetensors or .npz.
 
     Raises:
         JobFault: `data_invalid`, saying what is wrong with the bytes and how to mend it.
     """
     try:
-        tensors = _read(map_file(path, max_bytes))
+        tensors = _read(map_file(source, max_bytes))
     except Unreadable as wrong:
         raise _invalid(f"the data cannot be read: {wrong}") from wrong
     check_rows(tensors)

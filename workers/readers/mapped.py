@@ -66,13 +66,17 @@ class Mapped:
         return view if self.start % dtype.itemsize == 0 else view.clone()
 
 
-def map_file(path: Path, max_bytes: int) -> Mapped:
+Source = Path | int
+"""A file by its path, or by the descriptor of one that is open."""
+
+
+def map_file(source: Source, max_bytes: int) -> Mapped:
     """The whole file.
 
     Raises:
         Unreadable: if it is empty or larger than `max_bytes`.
     """
-    with path.open("rb") as file:
+    with open(source, "rb", closefd=isinstance(source, Path)) as file:
         size = file.seek(0, 2)
         if size == 0:
             raise Unreadable("the file is empty")

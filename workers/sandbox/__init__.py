@@ -1,0 +1,1 @@
+"""What a runner locks itself into before it reads a byte, and the proof that the lock holds here."""
