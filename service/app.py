@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 import saddlescope
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.problems import Problem
-from service import artifacts, events, exports, health, jobs, listing, pages, reference, results, runs
+from service import artifacts, attempts, events, exports, health, jobs, listing, pages, reference, results, runs
 from service.answers import tell_problems
 from service.exchange import Exchange
 from service.parts import Parts
@@ -37,7 +37,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)
     tell_problems(app)
     # Exports before jobs: `/v1/jobs.csv` is no job.
-    for part in (artifacts, exports, listing, jobs, events, results, runs, health, reference, pages):
+    for part in (artifacts, exports, listing, jobs, attempts, events, results, runs, health, reference, pages):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=str(files("service").joinpath("static"))), name="static")
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import re
 import time
@@ -147,6 +148,30 @@ class BlobStore:
         """Forget a blob; only for one that no artifact names."""
         self.path(blob_id).unlink(missing_ok=True)
 
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+        before = time.time() - older_than_seconds
+        for shelf in (self.folder / "sha256").iterdir():
+            for path in shelf.iterdir():
+                if _written_at(path) < before:
+                    yield f"sha256:{path.name}"
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it.
+
+        Taken aside first and looked at then: between a look and a deletion, the same bytes could have come anew.
+        """
+        path, aside = self.path(blob_id), self._temporary / new_id("old")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return False
+        if _written_at(aside) >= time.time() - older_than_seconds:
+            aside.replace(path)
+            return False
+        aside.unlink()
+        return True
+
     def adopt(self, temporary: Path, blob_id: str) -> None:
         """Give a synced file in the store's file system the name of its hash, durably."""
         target = self.path(blob_id)
@@ -183,6 +208,13 @@ def open_blobs(location: str | Path) -> BlobStore:
     if url.scheme != "file":
         raise ValueError(f"blobs at {url.scheme}:// are not supported; give a folder or a file:/// URL")
     return BlobStore(Path(unquote(url.path)))
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf  # deleted by another at this moment
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from pydantic import JsonValue
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
@@ -23,6 +24,7 @@ from store.identifiers import new_id
 from store.projects import ensure_project
 from store.queue import request_cancel
 from store.records import JobRow, job_row
+from store.sharing import share_answer
 
 __all__ = [
     "Cursor",
@@ -86,8 +88,10 @@ def insert_job(
     traceparent: str | None = None,
     retry_of: str | None = None,
     max_attempts: int = MAX_ATTEMPTS,
+    memory_bytes: int | None = None,
+    twin: JobRow | None = None,
 ) -> JobRow:
-    """Insert a queued job, its idempotency key and its first event.
+    """Insert a queued job, its idempotency key and its first event; with a finished `twin`, it ends at once as that did.
 
     Raises:
         KeyTaken: if the idempotency key is bound to another job; the transaction must then be rolled back.
@@ -111,6 +115,8 @@ def insert_job(
         fingerprint=fingerprint,
         traceparent=traceparent,
         retry_of=retry_of,
+        memory_bytes=memory_bytes,
+        deduplicated_from=None if twin is None else twin.deduplicated_from or twin.id,
         request=request,
     )
     session.add(job)
@@ -118,7 +124,13 @@ def insert_job(
     session.add_all(tables.JobLabel(digest=label_digest(*label), job_id=job.id) for label in request.labels.items())
     if idempotency is not None:
         remember_key(session, project=project, entry=idempotency, job_id=job.id)
-    append_event(session, job.id, "job.queued", {"queue": job.queue, "priority": job.priority})
+    told: dict[str, JsonValue] = {"queue": job.queue, "priority": job.priority}
+    if twin is None:
+        append_event(session, job.id, "job.queued", told)
+        return job_row(job)
+    append_event(session, job.id, "job.queued", {**told, "deduplicated_from": job.deduplicated_from})
+    share_answer(session, job_id=job.id, twin=twin)
+    session.refresh(job)
     return job_row(job)
 
 

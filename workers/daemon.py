@@ -18,13 +18,13 @@ from store.presence import announce_worker, retire_worker
 from store.succession import bury_workers
 from workers import sandbox
 from workers.launcher import ForkServer
-from workers.reconciler import reconcile_until_stopped
+from workers.reconciler import keep_house_until_stopped, reconcile_until_stopped
 from workers.scratch import open_scratch
 from workers.settings import WorkerSettings
 from workers.shift import poll, work_until_idle
 from workers.stopping import Stop
 from workers.tasks import consume, consumer, stop_on_signals
-from workers.workshop import DATABASE_DOWN, Workshop
+from workers.workshop import DATABASE_DOWN, Workshop, job_memory_bytes
 
 log = structlog.get_logger()
 
@@ -53,6 +53,7 @@ def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkSe
             scratch=scratch.folder,
             stop=stop,
             slots=threading.Semaphore(settings.worker_concurrency),
+            job_memory_bytes=job_memory_bytes(settings, device=device),
         )
         _succeed(shop, scratch.dead_workers)
         if once:
@@ -76,6 +77,7 @@ def _serve(shop: Workshop) -> int:
     threads = [
         _thread(shop, "poll", lambda: poll(shop), broken),
         _thread(shop, "reconciler", lambda: reconcile_until_stopped(shop, app), broken),
+        _thread(shop, "housekeeper", lambda: keep_house_until_stopped(shop), broken),
     ]
     log.info("worker_ready", worker=shop.name, queues=shop.queues)
     try:
@@ -106,7 +108,14 @@ def _thread(shop: Workshop, name: str, body: Callable[[], None], broken: list[st
 @contextmanager
 def _announced(shop: Workshop, device: str) -> Iterator[None]:
     with shop.sessions.begin() as session:
-        announce_worker(session, name=shop.name, queues=shop.queues, device=device, sandbox=sandbox.LEVEL)
+        announce_worker(
+            session,
+            name=shop.name,
+            queues=shop.queues,
+            device=device,
+            sandbox=sandbox.LEVEL,
+            memory_bytes=shop.job_memory_bytes,
+        )
     try:
         yield
     finally:

@@ -6,32 +6,36 @@ from typing import final
 
 from pydantic import ValidationError
 
-from workers.protocol import ProgressLine
+from workers.protocol import LINE, ProgressLine, SavedLine
 
 MAX_LINE_BYTES = 4 * 2**10
 
 
 @final
 class ProgressReader:
-    """Takes the bytes of the pipe in any pieces and keeps the last line that is a `ProgressLine`.
+    """Takes the bytes of the pipe in any pieces and keeps the last line of each kind.
 
-    A line that is not is passed over: progress is for looking at, nothing rests on it.
+    Anything else is passed over: progress is for looking at, nothing rests on it.
     """
 
     def __init__(self) -> None:
         self._rest = b""
         self._is_new = False
         self.latest: ProgressLine | None = None
+        self._saved: SavedLine | None = None
 
     def feed(self, chunk: bytes) -> None:
         *lines, rest = (self._rest + chunk).split(b"\n")
         self._rest = rest[:MAX_LINE_BYTES]
         for line in lines:
             try:
-                self.latest = ProgressLine.model_validate_json(line)
+                said = LINE.validate_json(line)
             except ValidationError:
                 continue
-            self._is_new = True
+            if isinstance(said, SavedLine):
+                self._saved = said
+            else:
+                self.latest, self._is_new = said, True
 
     def take(self) -> ProgressLine | None:
         """The last line, unless it was taken before."""
@@ -39,3 +43,8 @@ class ProgressReader:
             return None
         self._is_new = False
         return self.latest
+
+    def take_saved(self) -> SavedLine | None:
+        """The last word about a saved state, unless it was taken before."""
+        said, self._saved = self._saved, None
+        return said

@@ -17,6 +17,7 @@ REPORT_FILE = "report.json"
 SPECTRUM_FILE = "spectrum.json"
 LANDSCAPE_FILE = "landscape.json"
 OUTCOME_FILE = "outcome.json"
+STATE_FILE = "state.safetensors"
 STDERR_FILE = "stderr.txt"
 OUTPUT_FOLDER = "output"
 
@@ -43,6 +44,13 @@ class Task(Closed):
     artifacts: dict[str, str]
     device: str
     limits: Limits
+    saved: str | None = None
+    """Where the state of an earlier attempt lies, to go on from."""
+    save_seconds: float = Field(default=60.0, gt=0)
+    max_saved_bytes: int = Field(default=0, ge=0)
+    """A larger state is not written."""
+    deadline: float | None = None
+    """The moment of `time.monotonic` by which the best answer so far is better than none."""
 
 
 class Spawn(Closed):
@@ -86,6 +94,18 @@ class ProgressLine(Closed):
     eta_seconds: float | None = Field(default=None, ge=0)
     lambda_min: float | None = None
     residual_norm: float | None = None
+
+
+class SavedLine(Closed):
+    """One line on the progress pipe: the state in the output folder is whole and new, or was too much to write."""
+
+    saved_matvecs: int = Field(ge=0)
+    num_bytes: int = Field(ge=0)
+    is_written: bool
+
+
+Line = ProgressLine | SavedLine
+LINE: TypeAdapter[ProgressLine | SavedLine] = TypeAdapter(Line)
 
 
 class Succeeded(Closed):
