@@ -23,6 +23,7 @@ from workers.protocol import (
     escape_file,
 )
 from workers.runner import Tell
+from workers.saving import earlier_run, saver
 
 
 def analyze_job(task: Task, tell: Tell) -> Succeeded:
@@ -38,11 +39,21 @@ def analyze_job(task: Task, tell: Tell) -> Succeeded:
     request = JobRequest.model_validate_json((folder / REQUEST_FILE).read_bytes())
     tell(ProgressLine(stage=Stage.LOADING, fraction=0.0, matvecs=0))
     built = build_problem(request, {name: Path(path) for name, path in task.artifacts.items()})
+    earlier = earlier_run(task)
     analysis = analyze_problem(
-        built.problem, request.options, device=task.device, on_progress=lambda update: tell(_line(update))
+        built.problem,
+        request.options,
+        device=task.device,
+        on_progress=lambda update: tell(_line(update)),
+        saved=earlier.saved,
+        on_save=saver(task, tell),
+        save_every_seconds=task.save_seconds,
+        deadline=task.deadline,
     )
     tell(ProgressLine(stage=Stage.STORING, fraction=1.0, matvecs=analysis.report.numerics.num_matvecs))
-    report = analysis.report.model_copy(update={"warnings": (*built.warnings, *analysis.report.warnings)})
+    report = analysis.report.model_copy(
+        update={"warnings": (*built.warnings, *earlier.warnings, *analysis.report.warnings)}
+    )
     for index, escape in enumerate(analysis.escapes):
         vector = {name: tensor.detach().cpu().contiguous() for name, tensor in escape.vector.items()}
         metadata = {"format": "pt", "job": task.job, "index": str(index), "step": repr(float(escape.step))}
