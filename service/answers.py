@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -16,6 +17,9 @@ from saddlescope.contract.problems import FieldProblem
 from service import problems
 from service.problems import ServiceProblem
 from service.strict_json import pointer_token
+from store import blobs
+
+log = structlog.get_logger("service")
 
 # The strictest policy is the default; SVG answers relax it for their own style element.
 STANDARD_HEADERS: Mapping[str, str] = {
@@ -51,6 +55,7 @@ def problem_response(request: Request, problem: ServiceProblem) -> Response:
 def tell_problems(app: FastAPI) -> None:
     """Answer every error as `application/problem+json`."""
     app.add_exception_handler(ServiceProblem, _service_problem)
+    app.add_exception_handler(blobs.StorageUnavailable, _storage_problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _parameter_problem)
     app.add_exception_handler(ClientDisconnect, _disconnected)
@@ -59,6 +64,15 @@ def tell_problems(app: FastAPI) -> None:
 
 async def _service_problem(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, ServiceProblem)  # noqa: S101 - narrows what Starlette types as Exception
+    return problem_response(request, problem)
+
+
+async def _storage_problem(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, blobs.StorageUnavailable)  # noqa: S101 - as above
+    log.warning("storage_unavailable", request_id=request_id(request), reason=failure.reason)
+    problem = problems.StorageUnavailable(
+        "The blob store does not answer; nothing of this request was kept.", headers={"retry-after": "5"}
+    )
     return problem_response(request, problem)
 
 

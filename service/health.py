@@ -105,8 +105,7 @@ def _broker(parts: Parts) -> PartHealth:
 
 def _blobs(parts: Parts) -> PartHealth:
     try:
-        with parts.blobs.writer() as writer:
-            writer.write(b"?")
+        parts.blobs.probe()
     except (OSError, BlobError):
-        return PartHealth(status="down", detail="no file can be written")
+        return PartHealth(status="down", detail="nothing can be written")
     return PartHealth(status="ok")

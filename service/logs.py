@@ -12,7 +12,7 @@ from structlog.typing import EventDict, WrappedLogger
 ALLOWED = frozenset(
     {
         "event", "level", "timestamp", "request_id", "method", "route", "status", "milliseconds",
-        "job_id", "queue", "child", "pid", "exit_status", "seconds", "log_file",
+        "job_id", "queue", "child", "pid", "exit_status", "seconds", "log_file", "reason",
     }
 )  # fmt: skip
 

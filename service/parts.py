@@ -42,7 +42,7 @@ def open_parts(settings: Settings) -> Parts:
         settings=settings,
         engine=engine,
         sessions=open_sessions(engine),
-        blobs=open_blobs(settings.blobs()),
+        blobs=open_blobs(settings.blobs(), local=settings.data / "local"),
         doorbell=celery_app(settings.broker_url),
         metrics=Metrics(),
         pepper=key_pepper(settings),

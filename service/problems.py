@@ -17,6 +17,7 @@ ServiceProblem
 ├── DigestMismatch         422  the bytes are not those that the address names
 ├── IdempotencyKeyReused   422  the key was sent before with another body
 ├── InternalError          500
+├── StorageUnavailable     503  the object store of the blobs does not answer
 └── StorageFull            507
 """
 
@@ -162,6 +163,12 @@ class InternalError(ServiceProblem):
     """A fault of the service. The operators find it in the log by the `request_id`."""
 
     status, code, title, retryable = 500, "internal", "Internal error", True
+
+
+class StorageUnavailable(ServiceProblem):
+    """The service cannot reach the store of its large files. Nothing was kept or lost; try again in a moment."""
+
+    status, code, title, retryable = 503, "storage_unavailable", "The storage does not answer", True
 
 
 class StorageFull(ServiceProblem):

@@ -179,7 +179,7 @@ def _parsed(parts: Parts, blob: str, parse: Callable[[bytes], Value]) -> Value:
 
 def _blob(parts: Parts, blob: str) -> Blob:
     try:
-        return Blob(id=blob, size=parts.blobs.path(blob).stat().st_size)
+        return Blob(id=blob, size=parts.blobs.size(blob))
     except FileNotFoundError:
         raise _gone() from None
 

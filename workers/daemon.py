@@ -48,7 +48,11 @@ def work(settings: WorkerSettings, *, queues: Sequence[str], fork_server: ForkSe
             queues=tuple(queues),
             settings=settings,
             sessions=open_sessions(engine),
-            blobs=open_blobs(settings.blobs_url),
+            blobs=open_blobs(
+                settings.blobs_url,
+                local=None if settings.worker_scratch is None else settings.worker_scratch / "blobs",
+                cache_bytes=settings.worker_cache_bytes,
+            ),
             fork_server=fork_server,
             scratch=scratch.folder,
             stop=stop,

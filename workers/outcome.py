@@ -84,10 +84,15 @@ _BY_SIGNAL: dict[signal.Signals, Fault] = {
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+def interrupted(interruption: Interruption) -> Fault | Settled:
+    """What becomes of a job that was interrupted, whether its runner had started or not."""
+    return _INTERRUPTED[interruption]
+
+
 def judge(ending: Ending) -> Judgement:
     """What becomes of the job."""
     if ending.interruption is not None:
-        return _INTERRUPTED[ending.interruption]
+        return interrupted(ending.interruption)
     if ending.exit is None:
         return Fault(FailureCode.WORKER_LOST, "The process that runs jobs ended during this one.", is_retryable=True)
     if os.WIFSIGNALED(ending.exit.wait_status):

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from saddlescope.contract.limits import LEASE_SECONDS
+from store.blobs import CACHE_BYTES
 
 
 class WorkerSettings(BaseSettings):
@@ -20,7 +21,7 @@ class WorkerSettings(BaseSettings):
     broker_url: str
     """`redis://…`, or `redis+socket:///path` for a Unix socket."""
     blobs_url: str
-    """A folder, shared with the service."""
+    """A folder, shared with the service, or `s3://bucket/prefix`."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where jobs are computed; `auto` is the first CUDA device if there is one."""
     worker_concurrency: int = Field(default=1, ge=1, le=64)
@@ -40,6 +41,8 @@ class WorkerSettings(BaseSettings):
     """How often a long job saves where it is, so that its next attempt goes on from there."""
     worker_saved_bytes: int = Field(default=4 * 2**30, ge=0)
     """A larger state is not saved; 0 saves none."""
+    worker_cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
+    """Local copies of blobs from an object store, those in use not counted."""
     worker_lease_seconds: float = Field(default=LEASE_SECONDS, ge=1)
     """A worker that is silent for this long has lost its jobs. A new worker waits as long before it believes so."""
     worker_heartbeat_seconds: float = Field(default=1.0, gt=0, le=15)

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 
 from saddlescope.contract.jobs import Usage
 from saddlescope.contract.vocabulary import FailureCode
-from store.blobs import Blob, BlobStore, StorageFull
+from store.blobs import Blob, BlobStore, StorageFull, StorageUnavailable
 from store.queue import Claim, finish_cancelled, finish_failed, finish_succeeded, release
 from workers.outcome import Fault, Interruption, Settled
 from workers.protocol import Exit, ProgressLine, Succeeded
 from workers.results import InvalidResult, Results, open_plain, read_results
+from workers.transfer import kept_lease, patiently
 from workers.workshop import DATABASE_DOWN, Workshop
 
 CHUNK_BYTES = 2**20
@@ -41,11 +42,15 @@ def deliver(shop: Workshop, claim: Claim, output: Path, outcome: Succeeded, watc
     """Check the answer, store its arrays, and end the job with it."""
     try:
         results = read_results(output, outcome)
-        spectrum, landscape, escapes = _store(shop.blobs, claim, results)
+        # A cancel comes too late for a job that is done; the lease is kept all the same.
+        with kept_lease(shop, claim):
+            spectrum, landscape, escapes = patiently(
+                lambda: _store(shop.blobs, claim, results), seconds=shop.settings.worker_lease_seconds, check=_go_on
+            )
     except InvalidResult as wrong:
         return Fault(FailureCode.INTERNAL, f"The runner's answer does not hold together: {wrong}.")
-    except StorageFull as full:
-        return Fault(FailureCode.INTERNAL, f"The answer could not be stored: {full}.", is_retryable=True)
+    except (StorageFull, StorageUnavailable) as failure:
+        return Fault(FailureCode.INTERNAL, f"The answer could not be stored: {failure}.", is_retryable=True)
     report = results.report.model_copy(
         update={
             "job": claim.job_id,
@@ -87,6 +92,10 @@ def _store(blobs: BlobStore, claim: Claim, results: Results) -> tuple[Blob, Blob
                 writer.write(chunk)
             escapes.append(writer.commit())
     return spectrum, landscape, escapes
+
+
+def _go_on() -> None:
+    """Nothing ends the storing of an answer."""
 
 
 def settle(shop: Workshop, claim: Claim, judgement: Fault | Settled, *, usage: Usage | None, errors: str = "") -> None:

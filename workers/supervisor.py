@@ -6,17 +6,14 @@ import os
 import selectors
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from saddlescope.contract.jobs import JobRequest, Partial, Progress
-from saddlescope.contract.losses import ProgramLoss
-from saddlescope.contract.sources import ArtifactSource
-from saddlescope.contract.vocabulary import FailureCode
+from saddlescope.contract.jobs import Partial, Progress
 from store.queue import Claim, Instruction, heartbeat
 from workers.launcher import ForkServerError, Runner
 from workers.memory import oom_kills
@@ -26,6 +23,7 @@ from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, Suc
 from workers.results import read_outcome
 from workers.settlement import Watched, deliver, settle, usage_of
 from workers.states import StateKeeper, forget_state
+from workers.transfer import fetch_state, gather
 from workers.workshop import DATABASE_DOWN, Workshop, runner_limits
 
 MAX_ERROR_BYTES = 16 * 2**10
@@ -40,17 +38,20 @@ log = structlog.get_logger()
 def supervise(shop: Workshop, claim: Claim) -> None:
     """Run a claimed job to its end. A claim that was lost meanwhile changes nothing."""
     job_log = log.bind(job=claim.job_id, attempt=claim.attempt, fence=claim.fence)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{claim.job_id}-", dir=shop.scratch, ignore_cleanup_errors=True
-    ) as scratch:
+    # From here on: fetching the inputs may take minutes.
+    deadline = None if claim.seconds_left is None else time.monotonic() + soft_seconds(claim.seconds_left)
+    with (
+        ExitStack() as inputs,
+        tempfile.TemporaryDirectory(prefix=f"{claim.job_id}-", dir=shop.scratch, ignore_cleanup_errors=True) as scratch,
+    ):
         folder = Path(scratch)
         kills_before = oom_kills()
         try:
-            task = _prepare(shop, claim, folder)
-            if isinstance(task, Fault):
+            task = _prepare(shop, claim, folder, inputs)
+            if isinstance(task, Fault | Settled):
                 settle(shop, claim, task, usage=None)
                 return
-            watched = _run(shop, claim, task)
+            watched = _run(shop, claim, task.model_copy(update={"deadline": deadline}))
         except ForkServerError:
             # Nothing can run here: the job is for another worker, and this one ends.
             settle(shop, claim, Settled.RELEASED, usage=None)
@@ -78,18 +79,15 @@ def supervise(shop: Workshop, claim: Claim) -> None:
         job_log.info("job_ended", judgement=type(judgement).__name__, seconds=round(watched.seconds, 3))
 
 
-def _prepare(shop: Workshop, claim: Claim, folder: Path) -> Task | Fault:
+def _prepare(shop: Workshop, claim: Claim, folder: Path, inputs: ExitStack) -> Task | Fault | Settled:
     (folder / OUTPUT_FOLDER).mkdir()
     (folder / REQUEST_FILE).write_text(claim.request.model_dump_json(), encoding="utf-8")
-    paths = {}
-    for artifact, code in _artifacts(claim.request):
-        path = shop.blobs.path(artifact)
-        if not path.is_file():
-            return Fault(code, f"The bytes of {artifact} are no longer stored; upload them again.")
-        paths[artifact] = path
-    saved = None
-    if claim.saved is not None and shop.blobs.exists(claim.saved.blob):
-        saved = str(shop.blobs.path(claim.saved.blob))
+    paths = gather(shop, claim, inputs)
+    if isinstance(paths, Fault | Settled):
+        return paths
+    saved = fetch_state(shop, claim, inputs)
+    if isinstance(saved, Fault | Settled):
+        return saved
     device = shop.fork_server.start()
     return Task(
         job=claim.job_id,
@@ -99,10 +97,9 @@ def _prepare(shop: Workshop, claim: Claim, folder: Path) -> Task | Fault:
         limits=runner_limits(
             shop.settings, device=device, input_bytes=sum(path.stat().st_size for path in paths.values())
         ),
-        saved=saved,
+        saved=None if saved is None else str(saved),
         save_seconds=shop.settings.worker_save_seconds,
         max_saved_bytes=shop.settings.worker_saved_bytes,
-        deadline=None if claim.seconds_left is None else time.monotonic() + soft_seconds(claim.seconds_left),
     )
 
 
@@ -112,17 +109,6 @@ def soft_seconds(seconds_left: float) -> float:
     The rest is a tenth of it and at least 5 s, but never more than half.
     """
     return seconds_left - min(max(DEADLINE_MARGIN * seconds_left, DEADLINE_MARGIN_SECONDS), seconds_left / 2)
-
-
-def _artifacts(request: JobRequest) -> list[tuple[str, FailureCode]]:
-    found = []
-    if isinstance(request.checkpoint, ArtifactSource):
-        found.append((request.checkpoint.artifact, FailureCode.CHECKPOINT_INVALID))
-    if isinstance(request.data, ArtifactSource):
-        found.append((request.data.artifact, FailureCode.DATA_INVALID))
-    if isinstance(request.loss, ProgramLoss):
-        found.append((request.loss.program.artifact, FailureCode.LOSS_INVALID))
-    return found
 
 
 def _run(shop: Workshop, claim: Claim, task: Task) -> Watched:

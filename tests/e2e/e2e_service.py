@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,9 +73,10 @@ class Service:
 
 
 @contextmanager
-def running_service(data: Path) -> Iterator[Service]:
+def running_service(data: Path, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
     """Start the service on a free port; end it, by force if need be, with everything it started."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SADDLESCOPE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SADDLESCOPE_")}
+    environment = kept | dict(settings or {})
     data.mkdir(parents=True, exist_ok=True)
     with (data / "stderr.log").open("ab") as errors:
         process = subprocess.Popen(

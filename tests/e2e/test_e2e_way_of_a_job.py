@@ -1,18 +1,34 @@
-"""From POST to the way out of the lecture's saddle, through every part of the running service."""
+"""From POST to the way out of the lecture's saddle, through every part of the running service.
+
+On the embedded parts, and on those of production: PostgreSQL, and blobs in a bucket.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 
+import numpy as np
 import pytest
 from e2e_service import TOY, Service, running_service
 from safetensors import safe_open
+from safetensors.numpy import save
+from servers import CREDENTIALS, database
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("e2e") / "data") as service:
-        yield service
+@pytest.fixture(scope="module", params=["embedded", "production"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with ExitStack() as stack:
+        settings: dict[str, str] = {}
+        if request.param == "production":
+            settings |= CREDENTIALS
+            settings["SADDLESCOPE_DATABASE_URL"] = stack.enter_context(database(request.getfixturevalue("postgresql")))
+            settings["SADDLESCOPE_BLOBS_URL"] = request.getfixturevalue("object_store").bucket()
+        yield stack.enter_context(running_service(tmp_path_factory.mktemp("e2e") / "data", settings))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +89,28 @@ def test_a_bad_loss_fails_the_job_with_words_and_the_next_job_succeeds(service: 
     assert failed["status"] == "failed"
     assert failed["error"]["code"] in {"loss_invalid", "parameter_mismatch"}
     assert service.post(TOY | {"force": True}, wait=30)["status"] == "succeeded"
+
+
+def test_uploaded_bytes_reach_the_runner_and_its_vectors_come_back(service: Service) -> None:
+    """Every blob goes through the store: checkpoint and data in, spectrum, landscape and escape out."""
+    files = {
+        "weights": save({"w": np.zeros((3, 1))}),
+        "rows": save({"x": np.eye(3), "y": np.ones((3, 1))}),
+    }
+    wanted = {"kind": "expression", "expression": "mean((y - x @ w * dot(w, w))**2)"}
+    request = {"checkpoint": {"part": "weights"}, "data": {"part": "rows"}, "loss": wanted}
+    job = service.client.post(
+        "/v1/jobs", files={"request": (None, json.dumps(request)), **files}, headers={"Prefer": "wait=30"}
+    ).json()
+    assert job["status"] == "succeeded", job
+    known = service.client.head(f"/v1/artifacts/sha256:{hashlib.sha256(files['weights']).hexdigest()}")
+    assert known.headers["content-length"] == str(len(files["weights"]))
+    bundle = service.client.get(f"/v1/jobs/{job['id']}/bundle").raise_for_status().content
+    with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        sums = archive.read("SHA256SUMS").decode().splitlines()
+        assert len(sums) > 4
+        for digest, name in (line.split("  ") for line in sums):
+            assert hashlib.sha256(archive.read(name)).hexdigest() == digest
 
 
 def test_the_service_knows_that_a_worker_is_there(service: Service) -> None:

