@@ -79,13 +79,16 @@ def drop_blobs(shop: Workshop, *, older_than_seconds: float = UNNAMED_SECONDS) -
 
 def report_missing_blobs(shop: Workshop) -> None:
     """Say in the log which blobs are named and not there: someone has deleted them, or a restore was incomplete."""
-    missing = []
-    with shop.sessions() as session:
-        for blob in named_blobs(session):
-            if shop.stop.is_set():
-                return
-            if not shop.blobs.exists(blob):
-                missing.append(blob)
+    missing: list[str] = []
+    last = ""
+    while not shop.stop.is_set():
+        # No transaction is open while the store is asked, which takes a while where it is far away.
+        with shop.sessions() as session:
+            named = named_blobs(session, after=last)
+        if not named:
+            break
+        missing += [blob for blob in named if not shop.blobs.exists(blob)]
+        last = named[-1]
     if missing:
         log.error("blobs_missing", count=len(missing), some=missing[:NUM_TOLD])
 

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from workers.protocol import (
     REPORT_FILE,
     REQUEST_FILE,
     SPECTRUM_FILE,
+    STATE_FILE,
     ProgressLine,
+    SavedLine,
     Succeeded,
     Task,
     escape_file,
@@ -44,6 +47,33 @@ def perform(task: Task, tell: Tell) -> Succeeded:
             if not marker.exists():
                 marker.write_text(str(os.getpid()), encoding="ascii")
                 time.sleep(600)
+        case "count":
+            # Counts to 30, saves every number, and appends where it began: a long job in small.
+            path, _, pid = argument.partition("|")
+            count = 0 if task.saved is None else int(Path(task.saved).read_text())
+            with Path(path).open("a") as file:
+                file.write(f"{count}\n")
+            Path(pid).write_text(str(os.getpid()), encoding="ascii")
+            while count < 30:
+                time.sleep(0.1)
+                count += 1
+                (output / "part").write_text(str(count))
+                (output / "part").replace(output / STATE_FILE)
+                tell(SavedLine(saved_matvecs=count, num_bytes=2, is_written=True))
+        case "save_too_much":
+            tell(SavedLine(saved_matvecs=1, num_bytes=2**50, is_written=False))
+            (output / STATE_FILE).write_bytes(bytes(2000))
+            tell(SavedLine(saved_matvecs=2, num_bytes=2, is_written=True))
+            time.sleep(1)
+        case "one_long_call":
+            Path(argument).write_text(str(os.getpid()), encoding="ascii")
+            torch.linalg.eigh(torch.rand(8000, 8000))
+        case "last_words":
+            sys.stderr.write("the end of it\n")
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "deadline":
+            Path(argument).write_text(str(None if task.deadline is None else task.deadline - time.monotonic()))
         case "note_pid":
             Path(argument).write_text(str(os.getpid()), encoding="ascii")
             time.sleep(600)
