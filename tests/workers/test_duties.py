@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -169,29 +168,6 @@ def test_what_nothing_needs_is_thrown_away_and_the_rest_is_kept(shop: Workshop) 
         assert session.scalars(select(tables.IdempotencyKey.key)).all() == ["new"]
         assert session.scalars(select(tables.Worker.name)).all() == ["here"]
         assert session.scalar(select(func.count()).select_from(tables.SavedRun)) == 0
-
-
-def test_an_old_blob_that_is_written_again_while_it_is_collected_stays(shop: Workshop) -> None:
-    """A writer and a collector race for the same bytes: once the writer has its acknowledgement, they are there."""
-    blob = shop.blobs.put(b"again")
-    path = path_of(shop, blob)
-    done = threading.Event()
-
-    def collect() -> int:
-        num_collected = 0
-        while not done.is_set():
-            num_collected += shop.blobs.discard(blob.id, older_than_seconds=DAY)
-        return num_collected
-
-    with ThreadPoolExecutor(1) as pool:
-        collector = pool.submit(collect)
-        for _ in range(100):
-            with suppress(FileNotFoundError):  # collected, or taken aside for a moment
-                age(path, 2 * DAY)
-            shop.blobs.put(b"again")
-        done.set()
-        assert collector.result() > 0
-    assert shop.blobs.exists(blob.id)
 
 
 def test_a_named_blob_that_is_missing_is_told_and_nothing_else(
