@@ -17,6 +17,7 @@ from saddlescope.contract.reports import (
     ExtremeEigenvalue,
     Inertia,
     Interval,
+    Landscape,
     Numerics,
     Report,
     ReportWarning,
@@ -55,6 +56,7 @@ class Findings:
     evidence: rules.Evidence
     decision: rules.Decision
     paths: tuple[EscapePath, ...]
+    landscape: Landscape | None
     descent_decrease: float
     num_matvecs: int
     seconds: float

@@ -15,6 +15,7 @@ from saddlescope.contract.problems import Problem
 from saddlescope.contract.webhooks import WebhookRequest
 from service import (
     artifacts,
+    attempts,
     deliveries,
     events,
     exports,
@@ -70,7 +71,7 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     tell_problems(app)
     # Exports before jobs: `/v1/jobs.csv` is no job.
     for part in (
-        *(artifacts, uploads, exports, listing, jobs, events, results, runs),
+        *(artifacts, uploads, exports, listing, jobs, attempts, events, results, runs),
         *(webhooks, deliveries, health, reference, pages),
     ):
         app.include_router(part.router)

@@ -56,6 +56,23 @@ def estimate(request: JobRequest, sizes: Mapping[str, int]) -> Estimate:
     )
 
 
+def least_memory_bytes(request: JobRequest, sizes: Mapping[str, int]) -> int:
+    """What no analysis of the request can do without: a job waits for a worker only if this is certainly too much.
+
+    The files, and θ with a gradient and a product; for a dense run the Hessian and its eigenvectors as well. Of a file whose
+    names are not known only its size counts, for two thirds of it may be an optimizer's.
+    """
+    options, files = request.options, sum(sizes.values())
+    if isinstance(request.checkpoint, ArtifactSource) and not isinstance(request.loss, NetworkLoss):
+        return files + sizes[request.checkpoint.artifact]
+    num_parameters = _num_parameters(request, sizes)
+    if num_parameters is None:
+        return files
+    least = _BYTES[Precision.FLOAT64 if options.dtype is Precision.FLOAT64 else Precision.FLOAT32]
+    columns = 2 * num_parameters if options.method is Method.DENSE else 0
+    return files + least * num_parameters * (columns + 3)
+
+
 def _num_parameters(request: JobRequest, sizes: Mapping[str, int]) -> int | None:
     if isinstance(request.loss, NetworkLoss):
         return sum(math.prod(shape) for shape in tensor_shapes(request.loss.layers).parameters.values())

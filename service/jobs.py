@@ -228,7 +228,7 @@ async def _accepted(request: Request, parts: Parts, accepted: Accepted, *, wait_
     if wait_seconds is not None:
         row = await wait_for(request, parts, row, seconds=wait_seconds, until=is_done)
         headers["preference-applied"] = f"wait={wait_seconds}"
-    job = job_view(row, base_of(request), deduplicated=accepted.is_deduplicated)
+    job = job_view(row, base_of(request))
     headers |= {"location": job.urls.self, "retry-after": "0" if job.done else "1"}
     if accepted.is_replayed:
         headers["idempotent-replayed"] = "true"

@@ -8,7 +8,7 @@ ALLOWED = frozenset(
     {
         "request_id", "trace_id", "project", "method", "route", "status", "seconds",
         "job_id", "queue", "child", "pid", "exit_status", "log_file", "part", "reason",
-        "delivery_id", "webhook_id", "attempt", "outcome", "error",
+        "delivery_id", "webhook_id", "attempt", "outcome", "milliseconds", "error",
     }
 )  # fmt: skip
 

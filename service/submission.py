@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 
 import saddlescope
 from saddlescope.contract.jobs import Estimate, JobRequest
+from saddlescope.contract.sources import ArtifactSource, InlineSource
 from service import estimates
+from service.estimates import least_memory_bytes
 from service.parts import Parts
 from service.problems import IdempotencyKeyReused, quota_told
 from service.references import AllowedReferences
@@ -23,9 +25,8 @@ from store.artifacts import find_artifact, missing_artifacts, record_artifact
 from store.blobs import Blob
 from store.database import database_now
 from store.fingerprints import fingerprint
-from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, remember_key
+from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent
 from store.jobs import find_finished_twin, find_job, insert_job
-from store.messages import enqueue_callback
 from store.queue import PendingJob
 from store.records import JobRow
 
@@ -55,7 +56,6 @@ class Submission:
 class Accepted:
     job: JobRow
     is_new: bool
-    is_deduplicated: bool = False
     is_replayed: bool = False
 
 
@@ -74,11 +74,8 @@ def check(parts: Parts, submission: Submission) -> None:
 
 def estimate(parts: Parts, submission: Submission) -> Estimate:
     """Of a submission that `check` has passed."""
-    sizes = {blob.id: blob.size for blob in submission.uploads}
     with parts.sessions() as session:
-        for artifact in set(artifact_ids(submission.request).values()) - set(sizes):
-            row = find_artifact(session, project=submission.project, id=artifact)
-            sizes[artifact] = 0 if row is None else row.size
+        sizes = _sizes(session, submission)
     return estimates.estimate(submission.request, sizes)
 
 
@@ -97,13 +94,13 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
         # A request with the same key was committed meanwhile: this one now finds it.
         with quota_told():
             accepted = parts.commits.run(accept)
-    if accepted.is_new:
+    if accepted.is_new and accepted.job.deduplicated_from is not None:
+        parts.metrics.deduplicated.inc()
+    elif accepted.is_new:
         log.info("job_queued", job_id=accepted.job.id, queue=accepted.job.queue, project=submission.project)
         # After the commit: a worker that hears of a job finds it. Without a broker the reconciler rings later.
         parts.bells.ring_soon(PendingJob(accepted.job.id, accepted.job.queue))
         parts.metrics.submitted.labels(submission.request.loss.kind).inc()
-    elif accepted.is_deduplicated:
-        parts.metrics.deduplicated.inc()
     return accepted
 
 
@@ -118,15 +115,11 @@ def _accept(session: Session, submission: Submission, quota_bytes: int | None) -
     for blob in submission.uploads:
         record_artifact(session, project=project, blob=blob, default_quota_bytes=quota_bytes)
     question = fingerprint(request, saddlescope.__version__)
-    if not request.force and submission.retry_of is None:
+    twin = None
+    # What lies at a path or in a bucket may have changed since.
+    is_repeatable = isinstance(request.checkpoint, ArtifactSource | InlineSource)
+    if is_repeatable and not request.force and submission.retry_of is None:
         twin = find_finished_twin(session, project=project, fingerprint=question)
-        if twin is not None and _is_told_the_same(twin, request):
-            if request.callback_url is not None:
-                enqueue_callback(session, project=project, job_id=twin.id, url=request.callback_url)
-            if entry is not None:
-                said = IdempotencyEntry(key=entry.key, body_digest=entry.body_digest, is_deduplicated=True)
-                remember_key(session, project=project, entry=said, job_id=twin.id)
-            return Accepted(twin, is_new=False, is_deduplicated=True)
     deadline_at = None
     if submission.deadline_seconds is not None:
         deadline_at = database_now(session) + timedelta(seconds=submission.deadline_seconds)
@@ -140,8 +133,19 @@ def _accept(session: Session, submission: Submission, quota_bytes: int | None) -
         traceparent=submission.traceparent,
         request_id=submission.request_id,
         retry_of=submission.retry_of,
+        memory_bytes=least_memory_bytes(request, _sizes(session, submission)),
+        twin=twin,
     )
     return Accepted(job, is_new=True)
+
+
+def _sizes(session: Session, submission: Submission) -> dict[str, int]:
+    """The bytes of each artifact that the request names; 0 for one that is not there."""
+    sizes = {blob.id: blob.size for blob in submission.uploads}
+    for artifact in set(artifact_ids(submission.request).values()) - set(sizes):
+        row = find_artifact(session, project=submission.project, id=artifact)
+        sizes[artifact] = 0 if row is None else row.size
+    return sizes
 
 
 def _replay(session: Session, project: str, entry: IdempotencyEntry) -> Accepted | None:
@@ -153,9 +157,4 @@ def _replay(session: Session, project: str, entry: IdempotencyEntry) -> Accepted
     job = find_job(session, project=project, job_id=before.job_id)
     if job is None:
         return None
-    return Accepted(job, is_new=False, is_deduplicated=before.is_deduplicated, is_replayed=True)
-
-
-def _is_told_the_same(twin: JobRow, request: JobRequest) -> bool:
-    """Whether the twin also answers what the caller will look for: its place in a run, its labels."""
-    return (twin.run, twin.labels, twin.metadata) == (request.run, request.labels, request.metadata)
+    return Accepted(job, is_new=False, is_replayed=True)

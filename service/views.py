@@ -21,7 +21,7 @@ def base_of(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def job_view(row: JobRow, base: str, *, deduplicated: bool = False) -> Job:
+def job_view(row: JobRow, base: str) -> Job:
     at = f"{base}/v1/jobs/{row.id}"
     return Job(
         id=row.id,
@@ -45,7 +45,8 @@ def job_view(row: JobRow, base: str, *, deduplicated: bool = False) -> Job:
         cancel_requested_at=row.cancel_requested_at,
         error=_error(row),
         retry_of=row.retry_of,
-        deduplicated=deduplicated,
+        deduplicated=row.deduplicated_from is not None,
+        waiting_because=row.waiting_because,
         usage=row.usage,
         urls=JobUrls(
             self=at,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, final
 from urllib.parse import parse_qs, urlsplit
@@ -97,6 +97,22 @@ class BucketBlobs:
         """Forget a blob; only for one that no artifact names. Deleting what is not there is no error on S3."""
         with failure_named():
             obstore.delete(self._bucket, blob_key(blob_id))
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately.
+
+        Buckets know no deletion by age: bytes that come anew between the look and the deletion, some milliseconds, are
+        lost, after they have been there for all of that age without a name.
+        """
+        try:
+            with failure_named():
+                written_at = obstore.head(self._bucket, blob_key(blob_id))["last_modified"]
+        except FileNotFoundError:
+            return False
+        if written_at >= datetime.now(UTC) - timedelta(seconds=older_than_seconds):
+            return False
+        self.delete(blob_id)
+        return True
 
     def walk(self) -> Iterator[StoredBlob]:
         """Every blob that is stored, in no order."""

@@ -8,6 +8,7 @@ tmp/…              what is being written; a crash leaves its leftovers here an
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 from store.blob_writing import Blob, BlobWriter, StoredBlob, blob_key, spooled, sweep
+from store.identifiers import new_id
 
 
 @final
@@ -67,6 +69,22 @@ class FolderBlobs:
     def delete(self, blob_id: str) -> None:
         """Forget a blob; only for one that no artifact names."""
         self.path(blob_id).unlink(missing_ok=True)
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it.
+
+        Taken aside first and looked at then: between a look and a deletion, the same bytes could have come anew.
+        """
+        path, aside = self.path(blob_id), self._temporary / new_id("old")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return False
+        if aside.stat().st_mtime >= time.time() - older_than_seconds:
+            aside.replace(path)
+            return False
+        aside.unlink(missing_ok=True)  # a sweep of leftovers may have been faster
+        return True
 
     def walk(self) -> Iterator[StoredBlob]:
         """Every blob that is stored, in no order."""

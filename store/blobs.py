@@ -69,6 +69,9 @@ class BlobStore(Protocol):
     def delete(self, blob_id: str) -> None:
         """Forget a blob; only for one that no artifact names."""
 
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it."""
+
     def walk(self) -> Iterator[StoredBlob]:
         """Every blob that is stored, in no order: for audits and the collection of garbage."""
 

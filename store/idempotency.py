@@ -30,7 +30,6 @@ class IdempotencyEntry:
     key: str
     body_digest: str
     job_id: str | None = None
-    is_deduplicated: bool = False
 
 
 def find_idempotent(session: Session, *, project: str, key: str) -> IdempotencyEntry | None:
@@ -41,7 +40,7 @@ def find_idempotent(session: Session, *, project: str, key: str) -> IdempotencyE
             tables.IdempotencyKey.created_at > seconds_from_now(-KEPT_SECONDS),
         )
     ).one_or_none()
-    return None if row is None else IdempotencyEntry(row.key, row.body_digest, row.job_id, row.is_deduplicated)
+    return None if row is None else IdempotencyEntry(row.key, row.body_digest, row.job_id)
 
 
 def remember_key(session: Session, *, project: str, entry: IdempotencyEntry, job_id: str) -> None:
@@ -55,7 +54,7 @@ def remember_key(session: Session, *, project: str, entry: IdempotencyEntry, job
         key=entry.key,
         body_digest=entry.body_digest,
         job_id=job_id,
-        is_deduplicated=entry.is_deduplicated,
+        is_deduplicated=False,
         created_at=now(),
     )
     bound = session.execute(

@@ -24,6 +24,7 @@ from store.identifiers import new_id
 from store.projects import ensure_project
 from store.queue import request_cancel
 from store.records import JOB_COLUMNS, JOBS, JobRow, job_row
+from store.sharing import share_answer
 
 __all__ = [
     "Cursor",
@@ -92,8 +93,10 @@ def insert_job(
     request_id: str | None = None,
     retry_of: str | None = None,
     max_attempts: int = MAX_ATTEMPTS,
+    memory_bytes: int | None = None,
+    twin: JobRow | None = None,
 ) -> JobRow:
-    """Insert a queued job, its idempotency key and its first event.
+    """Insert a queued job, its idempotency key and its first event; with a finished `twin`, it ends at once as that did.
 
     Raises:
         KeyTaken: if the idempotency key is bound to another job; the transaction must then be rolled back.
@@ -118,6 +121,8 @@ def insert_job(
         "traceparent": traceparent,
         "retry_of": retry_of,
         "callback_url": request.callback_url,
+        "memory_bytes": memory_bytes,
+        "deduplicated_from": None if twin is None else twin.deduplicated_from or twin.id,
         "request": request,
     }
     job = job_row(session.execute(INSERT_JOB, values).one())
@@ -126,10 +131,16 @@ def insert_job(
         session.execute(INSERT_LABEL, labels)
     if idempotency is not None:
         remember_key(session, project=project, entry=idempotency, job_id=job.id)
-    said: dict[str, JsonValue] = {"queue": job.queue, "priority": job.priority}
-    # The HTTP request that asked, so that a worker's log lines can name it; the message to the workers cannot.
-    first_event(session, job.id, QUEUED, said if request_id is None else said | {"request_id": request_id})
-    return job
+    told: dict[str, JsonValue] = {"queue": job.queue, "priority": job.priority}
+    if request_id is not None:
+        # The HTTP request that asked, so that a worker's log lines can name it; the message to the workers cannot.
+        told["request_id"] = request_id
+    if twin is None:
+        first_event(session, job.id, QUEUED, told)
+        return job
+    first_event(session, job.id, QUEUED, {**told, "deduplicated_from": job.deduplicated_from})
+    share_answer(session, job_id=job.id, twin=twin)
+    return job_row(session.execute(FIND_JOB, {"of_project": project, "job_id": job.id}).one())
 
 
 def find_job(session: Session, *, project: str, job_id: str) -> JobRow | None:

@@ -29,12 +29,6 @@ def enqueue_deliveries(session: Session, job_id: str, event: WebhookEvent) -> No
     session.flush()
 
 
-def enqueue_callback(session: Session, *, project: str, job_id: str, url: str) -> None:
-    """Tell a caller whose question this job had answered before."""
-    _enqueue(session, project, url, WebhookEvent.JOB_SUCCEEDED, job_id=job_id)
-    session.flush()
-
-
 def enqueue_test(session: Session, *, project: str, webhook_id: str, url: str) -> Delivery:
     """A message without a job that is tried once."""
     test = _enqueue(session, project, url, TEST_MESSAGE, webhook_id=webhook_id, tries_left=1)

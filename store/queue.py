@@ -37,13 +37,14 @@ from saddlescope.contract.limits import LEASE_SECONDS
 from saddlescope.contract.reports import Report
 from saddlescope.contract.vocabulary import FailureCode, JobStatus
 from store.blobs import Blob
+from store.claims import claim_job
 from store.events import append_event
 from store.moments import now, seconds_from_now
 from store.reconciling import PendingJob, expire_deadlines, mark_dispatched, requeue_lapsed, undispatched_jobs
 from store.records import Claim, JobError, JobRow, job_row
 from store.reports import record_report
 from store.tables import Attempt, Job
-from store.transitions import Guard, before_deadline, end, held, queued, requeue_or_end
+from store.transitions import end, held, keep_errors, queued, requeue_or_end, storable
 
 __all__ = [
     "Claim",
@@ -74,17 +75,6 @@ class Instruction(StrEnum):
     LOST = "lost"
 
 
-def claim_job(
-    session: Session, *, job_id: str | None, queues: Sequence[str], worker: str, lease_seconds: float = LEASE_SECONDS
-) -> Claim | None:
-    """Take the job named if it may run now, else the best one: highest priority, then oldest; None if none may."""
-    if job_id is not None:
-        claim = _claim(session, (Job.id == job_id,), queues=queues, worker=worker, lease_seconds=lease_seconds)
-        if claim is not None:
-            return claim
-    return _claim(session, (), queues=queues, worker=worker, lease_seconds=lease_seconds)
-
-
 def heartbeat(
     session: Session,
     claim: Claim,
@@ -93,12 +83,19 @@ def heartbeat(
     partial: Partial | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> Instruction:
-    """Renew the lease and publish how far the job is; what is None keeps its last value."""
-    before = session.execute(select(Job.progress).where(*held(claim)).with_for_update()).one_or_none()
+    """Renew the lease and publish how far the job is; what is None keeps its last value.
+
+    A lease that has lapsed meanwhile is renewed like any other, as long as nobody else has taken the job. Progress is
+    dated by the database's clock, whatever the worker's says.
+    """
+    before = session.execute(
+        select(Job.progress, now().label("moment")).where(*held(claim)).with_for_update()
+    ).one_or_none()
     if before is None:
         return Instruction.LOST
     renewal = update(Job).where(*held(claim)).values(lease_until=seconds_from_now(lease_seconds))
     if progress is not None:
+        progress = progress.model_copy(update={"updated_at": before.moment})
         renewal = renewal.values(progress=progress)
     if partial is not None:
         renewal = renewal.values(partial=partial)
@@ -148,14 +145,21 @@ def finish_failed(
     retryable: bool,
     usage: Usage | None = None,
     pointer: str | None = None,
+    errors: str = "",
 ) -> bool:
-    """End the job with a problem, or queue it again if another attempt may do better; False for a lost claim."""
-    # PostgreSQL has no text with NUL, and a fault may quote hostile bytes.
-    error = JobError(code, detail.replace("\0", "\N{REPLACEMENT CHARACTER}"), pointer)
+    """End the job with a problem, or queue it again if another attempt may do better; False for a lost claim.
+
+    `errors` is what the attempt said last on its standard error; it is kept with the attempt.
+    """
+    error = JobError(code, storable(detail), pointer)
     if not retryable:
-        return end(session, claim.job_id, *held(claim), status=JobStatus.FAILED, error=error, usage=usage)
-    went_to = requeue_or_end(session, claim.job_id, *held(claim), attempt=claim.attempt, error=error, usage=usage)
-    return went_to is not None
+        done = end(session, claim.job_id, *held(claim), status=JobStatus.FAILED, error=error, usage=usage)
+    else:
+        went_to = requeue_or_end(session, claim.job_id, *held(claim), attempt=claim.attempt, error=error, usage=usage)
+        done = went_to is not None
+    if done and errors:
+        keep_errors(session, claim, storable(errors))
+    return done
 
 
 def finish_cancelled(session: Session, claim: Claim, *, usage: Usage | None = None) -> bool:
@@ -207,55 +211,6 @@ def request_cancel(session: Session, *, project: str, job_id: str) -> JobRow | N
         select(Job).where(Job.id == job_id, own), execution_options={"populate_existing": True}
     ).one_or_none()
     return None if job is None else job_row(job)
-
-
-def _claim(
-    session: Session, narrowed: tuple[Guard, ...], *, queues: Sequence[str], worker: str, lease_seconds: float
-) -> Claim | None:
-    best = (
-        select(Job.id)
-        .where(
-            *narrowed,
-            Job.status == JobStatus.QUEUED,
-            Job.queue.in_(queues),
-            Job.not_before <= now(),
-            before_deadline(),
-        )
-        .order_by(Job.priority.desc(), Job.id)
-        .limit(1)
-        # Two workers that look at once see different jobs; SQLite has one writer and ignores the clause.
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    taken = session.execute(
-        update(Job)
-        .where(Job.id == best, Job.status == JobStatus.QUEUED)
-        .values(
-            status=JobStatus.RUNNING,
-            fence=Job.fence + 1,
-            attempt=Job.attempt + 1,
-            worker=worker,
-            started_at=now(),
-            lease_until=seconds_from_now(lease_seconds),
-        )
-        .returning(Job.id, Job.project, Job.fence, Job.attempt, Job.request, Job.deadline_at, Job.traceparent)
-        .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if taken is None:
-        return None
-    claim = Claim(
-        job_id=taken.id,
-        project=taken.project,
-        fence=taken.fence,
-        attempt=taken.attempt,
-        request=taken.request,
-        deadline_at=taken.deadline_at,
-        traceparent=taken.traceparent,
-        worker=worker,
-    )
-    session.add(Attempt(job_id=claim.job_id, fence=claim.fence, number=claim.attempt, worker=worker))
-    append_event(session, claim.job_id, "job.started", {"attempt": claim.attempt, "worker": worker})
-    return claim
 
 
 def _is_worth_an_event(before: Progress | None, after: Progress) -> bool:

@@ -11,7 +11,14 @@ from saddlescope.contract.vocabulary import FailureCode, JobStatus
 from store.moments import now, seconds_from_now
 from store.records import JobError
 from store.tables import Job
-from store.transitions import DEADLINE_PASSED, before_deadline, end, queued, requeue_or_end
+from store.transitions import (
+    DEADLINE_AFTER_START,
+    DEADLINE_BEFORE_START,
+    before_deadline,
+    end,
+    queued,
+    requeue_or_end,
+)
 
 # A broker that forgot its messages is made good after this long; a message too many finds nothing to claim.
 RESEND_SECONDS = 600
@@ -76,20 +83,15 @@ def requeue_lapsed(session: Session) -> list[str]:
 
 def expire_deadlines(session: Session) -> list[str]:
     """Fail queued jobs whose deadline has passed; running ones hear of it at their next heartbeat."""
-    late = session.scalars(
-        select(Job.id)
+    late = session.execute(
+        select(Job.id, Job.fence)
         .where(Job.status == JobStatus.QUEUED, Job.deadline_at <= now())
         .limit(BATCH)
         .with_for_update(skip_locked=True)
     ).all()
-    return [
-        job_id
-        for job_id in late
-        if end(
-            session,
-            job_id,
-            *queued(job_id),
-            status=JobStatus.FAILED,
-            error=DEADLINE_PASSED,
-        )
-    ]
+    ended = []
+    for job in late:
+        error = DEADLINE_AFTER_START if job.fence > 0 else DEADLINE_BEFORE_START
+        if end(session, job.id, *queued(job.id), status=JobStatus.FAILED, error=error):
+            ended.append(job.id)
+    return ended

@@ -51,6 +51,21 @@ class JobRow:
     fingerprint: str
     traceparent: str | None
     retry_of: str | None
+    memory_bytes: int | None
+    """What the analysis cannot do without; None if nobody knows."""
+    waiting_because: str | None
+    """Why no worker that is there can take the queued job."""
+    deduplicated_from: str | None
+    """The job whose answer this one shares."""
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """Where an earlier attempt of a job got to: a blob that its engine can go on from."""
+
+    blob: str
+    size: int
+    matvecs: int
 
 
 @dataclass(frozen=True)
@@ -63,8 +78,11 @@ class Claim:
     attempt: int
     request: JobRequest
     deadline_at: datetime | None
+    seconds_left: float | None
+    """Until the deadline, on the database's clock at the moment of the claim."""
     traceparent: str | None
     worker: str
+    saved: SavedState | None
 
 
 JOBS = tables.Table.metadata.tables["jobs"]
@@ -104,6 +122,9 @@ def job_row(job: tables.Job | Row[tuple[object, ...]]) -> JobRow:
         fingerprint=job.fingerprint,
         traceparent=job.traceparent,
         retry_of=job.retry_of,
+        memory_bytes=job.memory_bytes,
+        waiting_because=job.waiting_because,
+        deduplicated_from=job.deduplicated_from,
     )
 
 

@@ -108,8 +108,9 @@ class Job(Table):
         ),
         Index("ix_jobs_run", "project", "run_id", "run_step"),
         Index("ix_jobs_fingerprint", "project", "fingerprint"),
-        Index("ix_jobs_claim", "status", "queue", "priority", "id"),
+        Index("ix_jobs_claim", "status", "project", "queue", "priority", "id"),
         Index("ix_jobs_lease", "status", "lease_until"),
+        Index("ix_jobs_started", "project", "started_at"),
     )
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
@@ -144,6 +145,9 @@ class Job(Table):
     traceparent: Mapped[str | None] = mapped_column(String(64))
     retry_of: Mapped[str | None] = mapped_column(String(40))
     callback_url: Mapped[str | None] = mapped_column(Text)
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    waiting_because: Mapped[str | None] = mapped_column(Text)
+    deduplicated_from: Mapped[str | None] = mapped_column(String(40))
     # Up to 10,000 inline numbers, so it is read only where it is needed and stands last in the row.
     request: Mapped[JobRequest] = mapped_column(ValueOf(JobRequest), deferred=True, deferred_raiseload=True)
 
@@ -169,6 +173,19 @@ class Attempt(Table):
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     outcome: Mapped[str | None] = mapped_column(String(64))
     detail: Mapped[str | None] = mapped_column(Text)
+    errors: Mapped[str | None] = mapped_column(Text)
+
+
+class SavedRun(Table):
+    """The state from which the next attempt of a long job goes on; it goes with the end of the job."""
+
+    __tablename__ = "saved_runs"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    fence: Mapped[int] = mapped_column(BigInteger)
+    blob: Mapped[str] = mapped_column(String(71), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    matvecs: Mapped[int]
+    saved_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
 
 
 class Event(Table):
@@ -236,7 +253,8 @@ class IdempotencyKey(Table):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_digest: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    is_deduplicated: Mapped[bool]
+    # No longer read: the job itself says it. Processes of the version before still write the column.
+    is_deduplicated: Mapped[bool] = mapped_column(insert_default=False)
     created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now(), index=True)
 
 
@@ -248,6 +266,7 @@ class Worker(Table):
     queues: Mapped[list[str]] = mapped_column(JSON)
     device: Mapped[str] = mapped_column(String(64))
     sandbox: Mapped[str] = mapped_column(String(32))
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     started_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
     seen_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
 

@@ -20,9 +20,14 @@ from store.tables import Attempt, Job
 
 BACKOFF_SECONDS = 5
 BACKOFF_GROWTH = 3
-DEADLINE_PASSED = JobError(
+DEADLINE_BEFORE_START = JobError(
     FailureCode.DEADLINE_EXCEEDED,
-    "the deadline passed before the job was done; submit it with a longer Cancel-After",
+    "the deadline passed before a worker was free to start the job; submit it with a longer Cancel-After",
+    None,
+)
+DEADLINE_AFTER_START = JobError(
+    FailureCode.DEADLINE_EXCEEDED,
+    "the deadline passed after the job was started and before it was done; submit it with a longer Cancel-After",
     None,
 )
 
@@ -64,6 +69,7 @@ def end(
             status=status,
             finished_at=now(),
             lease_until=None,
+            waiting_because=None,
             verdict=verdict,
             usage=usage,
             error_code=None if error is None else error.code,
@@ -80,6 +86,8 @@ def end(
         data = {"verdict": verdict}
     if error is not None:
         data = {"code": error.code, "detail": error.detail}
+    if error is not None and error.code is FailureCode.DEADLINE_EXCEEDED:
+        data["started"] = ended.fence > 0
     close_attempt(session, job_id, ended.fence, outcome=status if error is None else error.code, error=error)
     append_event(session, job_id, f"job.{status}", data)
     enqueue_deliveries(session, job_id, WebhookEvent(f"job.{status}"))
@@ -132,7 +140,13 @@ def requeue_or_end(
     if end(session, job_id, *guards, Job.cancel_requested_at.is_not(None), status=JobStatus.CANCELLED, usage=usage):
         return JobStatus.CANCELLED
     late = end(
-        session, job_id, *guards, Job.deadline_at <= now(), status=JobStatus.FAILED, error=DEADLINE_PASSED, usage=usage
+        session,
+        job_id,
+        *guards,
+        Job.deadline_at <= now(),
+        status=JobStatus.FAILED,
+        error=DEADLINE_AFTER_START,
+        usage=usage,
     )
     if late or end(session, job_id, *guards, status=JobStatus.FAILED, error=error, usage=usage):
         return JobStatus.FAILED
@@ -147,3 +161,18 @@ def close_attempt(session: Session, job_id: str, fence: int, *, outcome: str, er
         .values(finished_at=now(), outcome=outcome, detail=None if error is None else error.detail)
         .execution_options(synchronize_session=False)
     )
+
+
+def keep_errors(session: Session, claim: Claim, errors: str) -> None:
+    """Keep the last words of an attempt, for those who run the service."""
+    session.execute(
+        update(Attempt)
+        .where(Attempt.job_id == claim.job_id, Attempt.fence == claim.fence)
+        .values(errors=errors)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def storable(text: str) -> str:
+    """PostgreSQL has no text with NUL, and a fault may quote hostile bytes."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

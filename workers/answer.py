@@ -13,6 +13,7 @@ from workers.building import build_problem
 from workers.openings import Openings, open_files
 from workers.protocol import LANDSCAPE_FILE, REPORT_FILE, SPECTRUM_FILE, ProgressLine, Succeeded, Task, escape_file
 from workers.runner import Deed, Tell
+from workers.saving import earlier_run, saver
 from workers.vectors import safetensors_pieces
 
 
@@ -28,13 +29,21 @@ def analyze_job(task: Task, opened: Openings, tell: Tell) -> Succeeded:
         request = JobRequest.model_validate_json(file.read())
     tell(ProgressLine(stage=Stage.LOADING, fraction=0.0, matvecs=0))
     built = build_problem(request, opened.artifacts)
+    earlier = earlier_run(opened)
     analysis = analyze_problem(
-        built.problem, request.options, device=task.device, on_progress=lambda update: tell(_line(update))
+        built.problem,
+        request.options,
+        device=task.device,
+        on_progress=lambda update: tell(_line(update)),
+        saved=earlier.saved,
+        on_save=saver(task, opened, tell),
+        save_every_seconds=task.save_seconds,
+        deadline=task.deadline,
     )
     tell(ProgressLine(stage=Stage.STORING, fraction=1.0, matvecs=analysis.report.numerics.num_matvecs))
     report = analysis.report.model_copy(
         update={
-            "warnings": (*built.warnings, *analysis.report.warnings),
+            "warnings": (*built.warnings, *earlier.warnings, *analysis.report.warnings),
             "numerics": analysis.report.numerics.model_copy(update={"sandbox": task.sandbox}),
         }
     )

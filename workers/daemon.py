@@ -21,13 +21,13 @@ from telemetry.tracing import exported_traces
 from workers.launcher import ForkServer
 from workers.metrics import WorkerMetrics, served_metrics
 from workers.protocol import Ready, Sandbox
-from workers.reconciler import reconcile_until_stopped
+from workers.reconciler import keep_house_until_stopped, reconcile_until_stopped
 from workers.scratch import open_scratch
 from workers.settings import WorkerSettings
 from workers.shift import poll, work_until_idle
 from workers.stopping import Stop
 from workers.tasks import consume, consumer, stop_on_signals
-from workers.workshop import DATABASE_DOWN, Workshop
+from workers.workshop import DATABASE_DOWN, Workshop, job_memory_bytes
 
 # Exit statuses of a worker for so many jobs; 1 is a worker that cannot go on, 2 a wrong command line.
 WORKED, NOTHING_TO_DO, STOPPED = 0, 3, 4
@@ -80,6 +80,7 @@ def work(
             metrics=metrics,
             traces=stack.enter_context(exported_traces("saddlescope-worker")),
             slots=threading.Semaphore(settings.worker_concurrency),
+            job_memory_bytes=job_memory_bytes(settings, device=ready.device),
         )
         _succeed(shop, scratch.dead_workers)
         if max_jobs is not None:
@@ -124,6 +125,7 @@ def _serve(shop: Workshop) -> int:
     threads = [
         _thread(shop, "poll", lambda: poll(shop), broken),
         _thread(shop, "reconciler", lambda: reconcile_until_stopped(shop, app), broken),
+        _thread(shop, "housekeeper", lambda: keep_house_until_stopped(shop), broken),
     ]
     log.info("worker_ready", worker=shop.name, queues=shop.queues)
     try:
@@ -154,7 +156,14 @@ def _thread(shop: Workshop, name: str, body: Callable[[], None], broken: list[st
 @contextmanager
 def _announced(shop: Workshop, ready: Ready) -> Iterator[None]:
     with shop.sessions.begin() as session:
-        announce_worker(session, name=shop.name, queues=shop.queues, device=ready.device, sandbox=ready.sandbox.level)
+        announce_worker(
+            session,
+            name=shop.name,
+            queues=shop.queues,
+            device=ready.device,
+            sandbox=ready.sandbox.level,
+            memory_bytes=shop.job_memory_bytes,
+        )
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import final
 from pydantic import ValidationError
 
 from saddlescope.contract.vocabulary import Stage
-from workers.protocol import ProgressLine
+from workers.protocol import LINE, ProgressLine, SavedLine
 
 MAX_LINE_BYTES = 4 * 2**10
 # A runner goes through each stage once or twice; one that tells more is not believed.
@@ -26,9 +26,9 @@ class StageMark:
 
 @final
 class ProgressReader:
-    """Takes the bytes of the pipe in any pieces and keeps the last line that is a `ProgressLine`.
+    """Takes the bytes of the pipe in any pieces and keeps the last line of each kind.
 
-    A line that is not is passed over: progress is for looking at, nothing rests on it.
+    Anything else is passed over: progress is for looking at, nothing rests on it.
     """
 
     def __init__(self) -> None:
@@ -36,17 +36,21 @@ class ProgressReader:
         self._is_new = False
         self.latest: ProgressLine | None = None
         self.marks: list[StageMark] = []
+        self._saved: SavedLine | None = None
 
     def feed(self, chunk: bytes) -> None:
         *lines, rest = (self._rest + chunk).split(b"\n")
         self._rest = rest[:MAX_LINE_BYTES]
         for line in lines:
             try:
-                self.latest = ProgressLine.model_validate_json(line)
+                said = LINE.validate_json(line)
             except ValidationError:
                 continue
-            self._is_new = True
-            self._mark(self.latest.stage)
+            if isinstance(said, SavedLine):
+                self._saved = said
+            else:
+                self.latest, self._is_new = said, True
+                self._mark(said.stage)
 
     def take(self) -> ProgressLine | None:
         """The last line, unless it was taken before."""
@@ -59,3 +63,8 @@ class ProgressReader:
         is_other = not self.marks or self.marks[-1].stage is not stage
         if is_other and len(self.marks) < MAX_MARKS:
             self.marks.append(StageMark(stage, time.time_ns()))
+
+    def take_saved(self) -> SavedLine | None:
+        """The last word about a saved state, unless it was taken before."""
+        said, self._saved = self._saved, None
+        return said

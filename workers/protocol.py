@@ -19,13 +19,16 @@ REPORT_FILE = "report.json"
 SPECTRUM_FILE = "spectrum.json"
 LANDSCAPE_FILE = "landscape.json"
 OUTCOME_FILE = "outcome.json"
+STATE_FILES = ("state-0.safetensors", "state-1.safetensors")
+"""Written in turn, so that one is whole while the other is written."""
 STDERR_FILE = "stderr.txt"
 OUTPUT_FOLDER = "output"
 
 
 def output_files(num_escapes: int) -> tuple[str, ...]:
-    """The files of an answer with up to so many escape vectors."""
-    return (OUTCOME_FILE, REPORT_FILE, SPECTRUM_FILE, LANDSCAPE_FILE, *map(escape_file, range(num_escapes)))
+    """The files of an answer with up to so many escape vectors, and those of the states on the way to it."""
+    files = (OUTCOME_FILE, REPORT_FILE, SPECTRUM_FILE, LANDSCAPE_FILE)
+    return (*files, *STATE_FILES, *map(escape_file, range(num_escapes)))
 
 
 def escape_file(index: int) -> str:
@@ -57,6 +60,13 @@ class Task(Closed):
     sandbox: SandboxLevel
     """How the runner will be isolated, for its report."""
     limits: Limits
+    saved: str | None = None
+    """Where the state of an earlier attempt lies, to go on from."""
+    save_seconds: float = Field(default=60.0, gt=0)
+    max_saved_bytes: int = Field(default=0, ge=0)
+    """A larger state is not written."""
+    deadline: float | None = None
+    """The moment of `time.monotonic` by which the best answer so far is better than none."""
 
 
 class Spawn(Closed):
@@ -120,6 +130,20 @@ class ProgressLine(Closed):
     eta_seconds: float | None = Field(default=None, ge=0)
     lambda_min: float | None = None
     residual_norm: float | None = None
+
+
+class SavedLine(Closed):
+    """One line on the progress pipe: a state is whole in one of the files for it, or was too much to write."""
+
+    saved_matvecs: int = Field(ge=0)
+    num_bytes: int = Field(ge=0)
+    file: str | None = Field(default=None, max_length=64)
+    digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """Of the file's bytes: whoever copies them while the runner goes on must see whether they are of one state."""
+
+
+Line = ProgressLine | SavedLine
+LINE: TypeAdapter[ProgressLine | SavedLine] = TypeAdapter(Line)
 
 
 class Succeeded(Closed):

@@ -1,4 +1,4 @@
-"""Bring about what time alone does not: messages rung again, lapsed leases, deadlines. Idempotent, in each worker."""
+"""Do what is due, again and again, in each worker. What is done is in `duties`."""
 
 from __future__ import annotations
 
@@ -7,60 +7,49 @@ import time
 import structlog
 from celery import Celery
 
-from store.doorbell import BrokerDown, ring
-from store.presence import worker_seen
-from store.queue import expire_deadlines, mark_dispatched, requeue_lapsed, undispatched_jobs
-from store.staging import Staging
-from store.uploads import expire_uploads
+from store.presence import present_workers, worker_seen
+from workers.duties import CHORES, DUTIES, Round
+from workers.settling import Settling
 from workers.workshop import DATABASE_DOWN, Workshop
 
-# The service rings right after its commit; what is older was not heard.
-UNDISPATCHED_SECONDS = 5.0
+# So often at least within a lease, however rarely rounds are asked for: a longer gap could hide an outage.
+ROUNDS_PER_LEASE = 4
+FIRST_CHORES_SECONDS = 60.0
 
 log = structlog.get_logger()
 
 
 def reconcile_until_stopped(shop: Workshop, app: Celery) -> None:
-    """Reconcile every few seconds, and stay present in the table of workers.
-
-    Lapsed leases are left alone for one lease's length after the start: when everything was down together, the workers
-    that live get time to renew theirs.
-    """
-    started = time.monotonic()
-    while not shop.stop.wait(shop.settings.worker_reconcile_seconds):
-        is_settled = time.monotonic() - started > shop.settings.worker_lease_seconds
+    """Do every duty every few seconds, and stay present in the table of workers."""
+    settings = shop.settings
+    settling = Settling(settings.worker_lease_seconds)
+    pause = min(settings.worker_reconcile_seconds, settings.worker_lease_seconds / ROUNDS_PER_LEASE)
+    while not shop.stop.wait(pause):
         try:
-            reconcile(shop, app, may_requeue=is_settled)
+            with shop.sessions.begin() as session:
+                moment = worker_seen(session, shop.name)
+            now = Round(shop=shop, app=app, is_settled=settling.saw(moment))
+            for duty in DUTIES:
+                duty.perform(now)
         except DATABASE_DOWN as failure:
             log.warning("reconcile_failed", error=str(failure.orig))
 
 
-def reconcile(shop: Workshop, app: Celery, *, may_requeue: bool) -> None:
-    """One round. Each step is a transaction of its own, and a message leaves after the commit."""
-    with shop.sessions.begin() as session:
-        worker_seen(session, shop.name)
-    with shop.sessions.begin() as session:
-        late = expire_deadlines(session)
-    requeued: list[str] = []
-    if may_requeue:
-        with shop.sessions.begin() as session:
-            requeued = requeue_lapsed(session)
-    with shop.sessions.begin() as session:
-        expire_uploads(session, Staging(shop.blobs.staging))
-    if late or requeued:
-        log.info("reconciled", late=late, requeued=requeued)
-    _ring_again(shop, app)
-
-
-def _ring_again(shop: Workshop, app: Celery) -> None:
-    with shop.sessions() as session:
-        pending = undispatched_jobs(session, UNDISPATCHED_SECONDS)
-    for job in pending:
+def keep_house_until_stopped(shop: Workshop) -> None:
+    """Do the chores when they are due, as long as this worker is the first of those present."""
+    # A minute after the start for the first time: a worker may never live for a day.
+    done_at = {chore.name: time.monotonic() + FIRST_CHORES_SECONDS - chore.every_seconds for chore in CHORES}
+    while not shop.stop.wait(shop.settings.worker_reconcile_seconds):
         try:
-            ring(app, job.id, job.queue)
-        except BrokerDown as failure:
-            shop.metrics.errors.labels("broker").inc()
-            log.warning("broker_down", error=str(failure))
-            return
-        with shop.sessions.begin() as session:
-            mark_dispatched(session, job.id)
+            for chore in CHORES:
+                if time.monotonic() - done_at[chore.name] >= chore.every_seconds:
+                    done_at[chore.name] = time.monotonic()
+                    if _is_first(shop):
+                        chore.perform(shop)
+        except DATABASE_DOWN as failure:
+            log.warning("chore_failed", error=str(failure.orig))
+
+
+def _is_first(shop: Workshop) -> bool:
+    with shop.sessions() as session:
+        return [worker.name for worker in present_workers(session)][:1] == [shop.name]

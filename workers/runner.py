@@ -23,10 +23,10 @@ from saddlescope.contract.vocabulary import FailureCode, Stage
 from saddlescope.curvature.errors import AnalysisError
 from workers.faults import JobFault
 from workers.openings import Openings
-from workers.protocol import MAX_DETAIL_CHARS, OUTCOME_FILE, Failed, ProgressLine, Succeeded, Task
+from workers.protocol import MAX_DETAIL_CHARS, OUTCOME_FILE, Failed, ProgressLine, SavedLine, Succeeded, Task
 from workers.sandbox.layers import Cell, Confinement, lock
 
-Tell = Callable[[ProgressLine], None]
+Tell = Callable[[ProgressLine | SavedLine], None]
 
 
 @dataclass(frozen=True)
@@ -97,18 +97,19 @@ def _explain(error: Exception) -> tuple[FailureCode, str]:
 
 
 class ProgressPipe:
-    """Progress as JSON lines on a pipe, at most ten a second; a new stage is always told."""
+    """Progress as JSON lines on a pipe, at most ten a second; a new stage and a saved state are always told."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._last_stage: Stage | None = None
         self._last_told = 0.0
 
-    def __call__(self, line: ProgressLine) -> None:
-        now = time.monotonic()
-        if line.stage == self._last_stage and now - self._last_told < _SECONDS_BETWEEN_PROGRESS_LINES:
-            return
-        self._last_stage, self._last_told = line.stage, now
+    def __call__(self, line: ProgressLine | SavedLine) -> None:
+        if isinstance(line, ProgressLine):
+            now = time.monotonic()
+            if line.stage == self._last_stage and now - self._last_told < _SECONDS_BETWEEN_PROGRESS_LINES:
+                return
+            self._last_stage, self._last_told = line.stage, now
         os.write(self._descriptor, line.model_dump_json().encode() + b"\n")
 
 

@@ -30,7 +30,7 @@ def open_scratch(parent: Path | None, worker: str) -> Iterator[Scratch]:
     """A private folder for the worker of this process, gone afterwards."""
     root = Path(tempfile.gettempdir()) if parent is None else parent
     root.mkdir(parents=True, exist_ok=True)
-    dead = tuple(path.name.removeprefix(PREFIX) for path in sorted(root.glob(f"{PREFIX}*")) if _sweep(path))
+    dead = sweep_dead(root)
     # Locked before it has its name, so that no other worker finds it unlocked.
     unnamed = Path(tempfile.mkdtemp(dir=root))
     descriptor = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -41,6 +41,11 @@ def open_scratch(parent: Path | None, worker: str) -> Iterator[Scratch]:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(descriptor)
+
+
+def sweep_dead(root: Path) -> tuple[str, ...]:
+    """Remove what dead workers left below `root`; gives their names."""
+    return tuple(path.name.removeprefix(PREFIX) for path in sorted(root.glob(f"{PREFIX}*")) if _sweep(path))
 
 
 def _sweep(folder: Path) -> bool:

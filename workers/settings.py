@@ -36,11 +36,18 @@ class WorkerSettings(BaseSettings):
     worker_threads: int | None = Field(default=None, ge=1)
     """Threads of one job's tensor operations; the processors shared out evenly when absent."""
     worker_memory_bytes: int | None = Field(default=None, ge=64 * 2**20)
-    """Memory that one job may allocate on the CPU; nine tenths of what there is, shared out evenly, when absent."""
+    """Memory that one job may take; nine tenths of what there is, shared out evenly, when absent on the CPU.
+
+    A job that needs more waits for a larger worker. On a GPU nothing is known when it is absent.
+    """
     worker_max_seconds: float = Field(default=86_400, gt=0)
     """A job that takes longer fails with `resource_limit`, whatever its own deadline."""
     worker_scratch: Path | None = None
     """Where jobs write before their answer is stored; the system's folder for temporary files when absent."""
+    worker_save_seconds: float = Field(default=60.0, gt=0)
+    """How often a long job saves where it is, so that its next attempt goes on from there."""
+    worker_saved_bytes: int = Field(default=4 * 2**30, ge=0)
+    """A larger state is not saved; 0 saves none."""
     worker_cache_bytes: int = Field(default=CACHE_BYTES, ge=0)
     """Local copies of blobs from an object store, those in use not counted."""
     worker_lease_seconds: float = Field(default=LEASE_SECONDS, ge=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from workers.workshop import DATABASE_DOWN, Workshop
 
 CHUNK_BYTES = 2**20
 RETRY_SECONDS = 1.0
+MAX_ERRORS_CHARS = 4_000
 
 log = structlog.get_logger()
 
@@ -38,6 +38,8 @@ class Watched:
     started_ns: int
     """When the runner was ordered, by the system's clock."""
     marks: tuple[StageMark, ...] = ()
+    has_state: bool = False
+    """A state of this attempt is stored."""
 
 
 def deliver(shop: Workshop, claim: Claim, task: Task, outcome: Succeeded, watched: Watched) -> Succeeded | Fault:
@@ -103,8 +105,8 @@ def _go_on() -> None:
     """Nothing ends the storing of an answer."""
 
 
-def settle(shop: Workshop, claim: Claim, judgement: Fault | Settled, *, usage: Usage | None) -> None:
-    """Write down an end without a report."""
+def settle(shop: Workshop, claim: Claim, judgement: Fault | Settled, *, usage: Usage | None, errors: str = "") -> None:
+    """Write down an end without a report; of a fault, the runner's last words with it."""
     match judgement:
         case Fault():
             _persist(
@@ -118,6 +120,7 @@ def settle(shop: Workshop, claim: Claim, judgement: Fault | Settled, *, usage: U
                     retryable=judgement.is_retryable,
                     usage=usage,
                     pointer=judgement.pointer,
+                    errors=errors[-MAX_ERRORS_CHARS:],
                 ),
             )
         case Settled.CANCELLED:
@@ -129,15 +132,14 @@ def settle(shop: Workshop, claim: Claim, judgement: Fault | Settled, *, usage: U
 
 
 def _persist(shop: Workshop, claim: Claim, finish: Callable[[Session], bool]) -> None:
-    """Commit an end, trying for as long as the lease lasts; after that the job is another worker's."""
-    give_up = time.monotonic() + shop.settings.worker_lease_seconds
+    """Commit an end, however long the database is away: whoever took the job meanwhile has a higher fence."""
     while True:
         try:
             with shop.sessions.begin() as session:
                 is_ours = finish(session)
         except DATABASE_DOWN as failure:
             log.warning("finish_failed", job_id=claim.job_id, error=str(failure.orig))
-            if time.monotonic() > give_up or shop.stop.wait(RETRY_SECONDS):
+            if shop.stop.wait(RETRY_SECONDS):
                 return
             continue
         if not is_ours:

@@ -50,6 +50,7 @@ def _claim(shop: Workshop) -> Claim | None:
                 job_id=None,
                 queues=shop.queues,
                 worker=shop.name,
+                memory_bytes=shop.job_memory_bytes,
                 lease_seconds=shop.settings.worker_lease_seconds,
             )
     except DATABASE_DOWN as failure:

@@ -6,7 +6,8 @@ import os
 import selectors
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from workers.progress import ProgressReader
 from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, STDERR_FILE, Exit, Succeeded, Task, output_files
 from workers.results import read_outcome
 from workers.settlement import Watched, deliver, settle, usage_of
-from workers.transfer import gather
+from workers.states import StateKeeper, forget_state
+from workers.transfer import fetch_state, gather
 from workers.workshop import DATABASE_DOWN, Workshop, runner_limits
 
 MAX_ERROR_BYTES = 16 * 2**10
@@ -35,12 +37,18 @@ _UNISOLATED = Fault(
     "describe the loss as a network or an expression, or ask for a worker with a sandbox.",
     pointer="/loss",
 )
+DEADLINE_MARGIN = 0.1
+DEADLINE_MARGIN_SECONDS = 5.0
+# Long enough to store most states, and short beside the time that a stopping worker has.
+KEEP_SECONDS = 10.0
 
 log = structlog.get_logger()
 
 
 def supervise(shop: Workshop, claim: Claim) -> None:
     """Run a claimed job to its end. A claim that was lost meanwhile changes nothing."""
+    # From here on: fetching the inputs may take minutes.
+    deadline = None if claim.seconds_left is None else time.monotonic() + soft_seconds(claim.seconds_left)
     with (
         ExitStack() as inputs,
         tempfile.TemporaryDirectory(prefix=f"{claim.job_id}-", dir=shop.scratch, ignore_cleanup_errors=True) as scratch,
@@ -53,7 +61,7 @@ def supervise(shop: Workshop, claim: Claim) -> None:
                 settle(shop, claim, task, usage=None)
                 tell_end(shop, claim, task, None)
                 return
-            watched = _run(shop, claim, task)
+            watched = _run(shop, claim, task.model_copy(update={"deadline": deadline}))
         except ForkServerError:
             # Nothing can run here: the job is for another worker, and this one ends.
             settle(shop, claim, Settled.RELEASED, usage=None)
@@ -75,7 +83,9 @@ def supervise(shop: Workshop, claim: Claim) -> None:
         if isinstance(judgement, Fault):
             log.warning("job_fault", code=judgement.code, detail=judgement.detail, runner_errors=errors)
         if not isinstance(judgement, Succeeded):
-            settle(shop, claim, judgement, usage=usage_of(watched, device))
+            settle(shop, claim, judgement, usage=usage_of(watched, device), errors=errors)
+        if watched.has_state or claim.saved is not None:
+            forget_state(shop, claim)
         tell_end(shop, claim, judgement, watched)
         log.info("job_ended", judgement=type(judgement).__name__, seconds=round(watched.seconds, 3))
 
@@ -91,6 +101,9 @@ def _prepare(shop: Workshop, claim: Claim, folder: Path, inputs: ExitStack) -> T
         return copied
     if copied is not None:
         paths[copied.name] = copied.path
+    saved = fetch_state(shop, claim, inputs)
+    if isinstance(saved, Fault | Settled):
+        return saved
     ready = shop.fork_server.start()
     if isinstance(claim.request.loss, ProgramLoss) and not ready.sandbox.level.reaches(SandboxLevel.STANDARD):
         return _UNISOLATED
@@ -105,21 +118,35 @@ def _prepare(shop: Workshop, claim: Claim, folder: Path, inputs: ExitStack) -> T
         limits=runner_limits(
             shop.settings, device=ready.device, input_bytes=sum(path.stat().st_size for path in paths.values())
         ),
+        saved=None if saved is None else str(saved),
+        save_seconds=shop.settings.worker_save_seconds,
+        max_saved_bytes=shop.settings.worker_saved_bytes,
     )
+
+
+def soft_seconds(seconds_left: float) -> float:
+    """How long the engine may take of the time until the deadline, so that its best answer is stored before it.
+
+    The rest is a tenth of it and at least 5 s, but never more than half.
+    """
+    return seconds_left - min(max(DEADLINE_MARGIN * seconds_left, DEADLINE_MARGIN_SECONDS), seconds_left / 2)
 
 
 def _run(shop: Workshop, claim: Claim, task: Task) -> Watched:
     started = time.monotonic()
     with (Path(task.folder) / STDERR_FILE).open("wb") as errors:
         runner = shop.fork_server.spawn(task, errors=errors)
+    keeper = StateKeeper(shop, claim, Path(task.folder) / OUTPUT_FOLDER)
     try:
-        return _watch(shop, claim, runner, started)
+        watched = _watch(shop, claim, runner, keeper, started)
     finally:
         shop.fork_server.kill(runner)
         runner.close()
+    is_over = watched.interruption not in (None, Interruption.STOPPING)
+    return replace(watched, has_state=keeper.close(0.0 if is_over else KEEP_SECONDS))
 
 
-def _watch(shop: Workshop, claim: Claim, runner: Runner, started: float) -> Watched:
+def _watch(shop: Workshop, claim: Claim, runner: Runner, keeper: StateKeeper, started: float) -> Watched:
     reader, started_ns = ProgressReader(), time.time_ns() - int((time.monotonic() - started) * 1e9)
     interruption: Interruption | None = None
     next_beat = started + shop.settings.worker_heartbeat_seconds
@@ -132,6 +159,7 @@ def _watch(shop: Workshop, claim: Claim, runner: Runner, started: float) -> Watc
             for key, _ in selector.select(max(0.0, next_beat - time.monotonic())):
                 if key.fd == runner.status_descriptor:
                     ended = os.read(runner.status_descriptor, MAX_ERROR_BYTES)
+                    _drain(runner, reader, keeper)
                     return Watched(
                         exit=Exit.model_validate_json(ended) if ended else None,
                         interruption=interruption,
@@ -143,6 +171,7 @@ def _watch(shop: Workshop, claim: Claim, runner: Runner, started: float) -> Watc
                 if key.fd == runner.progress_descriptor:
                     chunk = os.read(runner.progress_descriptor, MAX_ERROR_BYTES)
                     reader.feed(chunk)
+                    keeper.heard(reader.take_saved())
                     if not chunk:
                         selector.unregister(runner.progress_descriptor)
                 else:
@@ -157,6 +186,15 @@ def _watch(shop: Workshop, claim: Claim, runner: Runner, started: float) -> Watc
             if asked is not None and interruption is None:
                 interruption = asked
                 shop.fork_server.kill(runner)
+
+
+def _drain(runner: Runner, reader: ProgressReader, keeper: StateKeeper) -> None:
+    """The runner's last lines may still be in the pipe, and one of them may be about a state."""
+    os.set_blocking(runner.progress_descriptor, False)
+    with suppress(BlockingIOError):  # whatever the runner started still holds the other end
+        while chunk := os.read(runner.progress_descriptor, MAX_ERROR_BYTES):
+            reader.feed(chunk)
+    keeper.heard(reader.take_saved())
 
 
 _INTERRUPTIONS = {

@@ -62,6 +62,27 @@ def gather(shop: Workshop, claim: Claim, keep: ExitStack) -> dict[str, Path] | F
     return paths
 
 
+def fetch_state(shop: Workshop, claim: Claim, keep: ExitStack) -> Path | Fault | Settled | None:
+    """A file of this machine for the state that an earlier attempt left; None where there is none, or none to be had.
+
+    Without it the job starts over: better late than never.
+    """
+    if claim.saved is None:
+        return None
+    with kept_lease(shop, claim) as check:
+        try:
+            return patiently(
+                partial(_fetch, shop, claim.saved.blob, keep, check),
+                seconds=shop.settings.worker_lease_seconds,
+                check=check,
+            )
+        except (FileNotFoundError, DigestMismatch, StorageFull, StorageUnavailable) as failure:
+            log.warning("state_not_fetched", job_id=claim.job_id, error=str(failure))
+            return None
+        except Interrupted as ended:
+            return interrupted(ended.interruption)
+
+
 @contextmanager
 def kept_lease(shop: Workshop, claim: Claim) -> Iterator[Callable[[], None]]:
     """Renew the lease from a thread while the block runs. The callable raises Interrupted once the job must end."""
@@ -74,7 +95,7 @@ def kept_lease(shop: Workshop, claim: Claim) -> Iterator[Callable[[], None]]:
                 with shop.sessions.begin() as session:
                     instruction = heartbeat(session, claim, lease_seconds=shop.settings.worker_lease_seconds)
             except DATABASE_DOWN as failure:
-                log.warning("heartbeat_failed", job=claim.job_id, error=str(failure.orig))
+                log.warning("heartbeat_failed", job_id=claim.job_id, error=str(failure.orig))
                 continue
             if instruction is not Instruction.CONTINUE:
                 told.append(instruction)

@@ -45,6 +45,15 @@ class Workshop:
     """Where the spans of jobs go; None where nobody wants them."""
     slots: threading.Semaphore
     """One for each job that may run at a time."""
+    job_memory_bytes: int | None = None
+    """What one job may take; None if nobody knows."""
+
+
+def job_memory_bytes(settings: WorkerSettings, *, device: str) -> int | None:
+    """What one job may take; None on a GPU of which nobody has said how large it is."""
+    if settings.worker_memory_bytes is not None or device != "cpu":
+        return settings.worker_memory_bytes
+    return int(_MEMORY_SHARE * memory_bytes() / settings.worker_concurrency)
 
 
 def runner_limits(settings: WorkerSettings, *, device: str, input_bytes: int) -> Limits:
@@ -52,15 +61,12 @@ def runner_limits(settings: WorkerSettings, *, device: str, input_bytes: int) ->
 
     An escape vector has the checkpoint's size, and a checkpoint may share storage that its vectors do not.
     """
-    memory = settings.worker_memory_bytes
-    if memory is None:
-        memory = int(_MEMORY_SHARE * memory_bytes() / settings.worker_concurrency)
     threads = settings.worker_threads
     if threads is None:
         threads = max(1, len(os.sched_getaffinity(0)) // settings.worker_concurrency)
     return Limits(
         # CUDA maps terabytes of addresses that are no memory; on a GPU the control group has to bound it.
-        memory_bytes=memory if device == "cpu" else None,
-        file_bytes=8 * input_bytes + 256 * 2**20,
+        memory_bytes=job_memory_bytes(settings, device=device) if device == "cpu" else None,
+        file_bytes=max(8 * input_bytes + 256 * 2**20, settings.worker_saved_bytes),
         threads=threads,
     )

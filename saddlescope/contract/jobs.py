@@ -139,6 +139,9 @@ class Job(Closed):
     error: Problem | None
     retry_of: str | None
     deduplicated: bool
+    """The project had this question answered before: the answer is that of then, and cost nothing."""
+    waiting_because: str | None = None
+    """Why no worker that is there can take the job while it is queued."""
     usage: Usage | None
     urls: JobUrls
 

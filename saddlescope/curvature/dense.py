@@ -48,7 +48,8 @@ class DenseSpectrum:
 def dense_hessian(operator: HessianOperator, *, on_progress: Callable[[float], None] | None = None) -> Tensor:
     """H (n, n) in float64, rows as computed: not symmetrized.
 
-    Costs n products, in blocks where a first block shows that batching them is faster than one by one.
+    Costs n products, in blocks where a first block shows that batching them is faster than one by one. What it shows is left
+    in the operator's `row_block`; where that is known, nothing is measured.
     """
     size, dtype, device = operator.size, operator.objective.dtype, operator.theta.device
     hessian = torch.empty(size, size, dtype=torch.float64, device=device)
@@ -64,17 +65,28 @@ def dense_hessian(operator: HessianOperator, *, on_progress: Callable[[float], N
     for index in range(1, 1 + single):
         hessian[index] = operator.matvec(unit_rows(index, 1)[0])
     per_product = (time.perf_counter() - began) / max(single, 1)
-    position, block = 1 + single, min(BLOCK, size)
-    if position < size and not _batches_rightly(operator, unit_rows(position - 1, 2), hessian[position - 1]):
-        block = 1
+    position = 1 + single
+    if position < size and operator.row_block is None:
+        counted = operator.num_matvecs
+        block = min(BLOCK, size - position)
+        if _batches_rightly(operator, unit_rows(position - 1, 2), hessian[position - 1]):
+            began = time.perf_counter()
+            with _quiet_vmap():
+                together = operator.matmat(unit_rows(position, block))
+            block = 1 if time.perf_counter() - began > per_product * block else block
+        else:
+            block = 1
+        if block > 1:
+            hessian[position : position + block] = together
+            position += block
+        else:
+            operator.num_matvecs = counted  # a measurement, not rows of H
+        operator.row_block = block
     while position < size:
-        count = min(block, size - position)
-        began = time.perf_counter()
+        count = min(operator.row_block or 1, size - position)
         rows = unit_rows(position, count)
         with _quiet_vmap():
-            hessian[position : position + count] = operator.matmat(rows) if block > 1 else operator.matvec(rows[0])
-        if block > 1 and position < size // 2 and (time.perf_counter() - began) > per_product * count:
-            block = 1
+            hessian[position : position + count] = operator.matmat(rows)
         position += count
         if on_progress is not None:
             on_progress(position / size)

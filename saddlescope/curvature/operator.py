@@ -14,7 +14,9 @@ from saddlescope.curvature.backoff import is_out_of_memory, with_less_memory
 from saddlescope.curvature.errors import NonFiniteLoss, OutOfMemory
 from saddlescope.curvature.modes import AGREEMENT, ModeChoice, choose_mode
 from saddlescope.curvature.objective import Objective
+from saddlescope.curvature.product_log import ProductLog
 from saddlescope.curvature.products import BatchProducts, Mode, prepare
+from saddlescope.curvature.saved import digest_of
 
 DEFAULT_GRAPH_BYTES = 4 * 2**30
 DEFAULT_MATVECS = 150
@@ -26,9 +28,14 @@ class HessianOperator:
     Args:
         objective: L at its working precision.
         theta: the point (n,); H does not move when it is changed afterwards.
-        mode: how products are computed; the fastest by a short measurement at the first product when None.
+        mode: how products are computed; the fastest by a short measurement at the first product when None. A choice
+            made before is taken over with its overflow.
         graph_bytes: what graphs and records may take; further batches are differentiated at every product.
         expected_matvecs: how many products the measurement shall pay for.
+        log: where products are kept and looked up.
+
+    Attributes:
+        row_block: rows of a dense Hessian computed together, once that has been measured.
 
     Cost of a product: one to two gradients where a graph is kept, two to four otherwise. When memory does not suffice, what is
     kept is released, batches and blocks are halved, and the product is done again.
@@ -39,9 +46,10 @@ class HessianOperator:
         objective: Objective,
         theta: Tensor,
         *,
-        mode: Mode | None = None,
+        mode: Mode | ModeChoice | None = None,
         graph_bytes: int = DEFAULT_GRAPH_BYTES,
         expected_matvecs: int = DEFAULT_MATVECS,
+        log: ProductLog | None = None,
     ) -> None:
         self.objective = objective
         self.theta = theta.detach().clone()
@@ -49,6 +57,8 @@ class HessianOperator:
         self.num_matvecs = 0
         self.graph_bytes = graph_bytes
         self.expected_matvecs = expected_matvecs
+        self.row_block: int | None = None
+        self._log, self._point = log, b"" if log is None else digest_of(self.theta)
         self._choice = _given(mode, graph_bytes)
         self._kept: list[tuple[float, BatchProducts]] | None = None
         self._batch_size = objective.batch_size
@@ -115,7 +125,11 @@ class HessianOperator:
             OutOfMemory: if even one row at a time does not fit, or the rows may not be regrouped.
         """
         self.num_matvecs += 1
-        return with_less_memory(lambda: self._sum(vector, lambda batch: batch.product(vector)), self._give_way)
+
+        def product() -> Tensor:
+            return with_less_memory(lambda: self._sum(vector, lambda batch: batch.product(vector)), self._give_way)
+
+        return product() if self._log is None else self._log.row(self._point, vector, product)
 
     def matmat(self, block: Tensor) -> Tensor:
         """Rows H·block[i] (k, n) for rows block (k, n): k products, batched by vmap where every operation allows it.
@@ -141,7 +155,10 @@ class HessianOperator:
             else:
                 self._give_way(cause)
 
-        return with_less_memory(products, give_way)
+        def rows() -> Tensor:
+            return with_less_memory(products, give_way)
+
+        return rows() if self._log is None else self._log.rows(self._point, block, rows)
 
     def _batches_rightly(self) -> bool:
         """Whether a random block gives what its rows give one by one; some operations have no batching rule, or a wrong one."""
@@ -185,8 +202,10 @@ def _rows(block: Tensor, batch: BatchProducts) -> Tensor:
     return batch.rows(block)
 
 
-def _given(mode: Mode | None, graph_bytes: int) -> ModeChoice | None:
+def _given(mode: Mode | ModeChoice | None, graph_bytes: int) -> ModeChoice | None:
     """No measurement where the mode is asked for, or nothing may be kept."""
+    if isinstance(mode, ModeChoice):
+        return mode
     if mode is None and graph_bytes > 0:
         return None
     return ModeChoice(Mode.REVERSE_OVER_REVERSE if mode is None else mode)

@@ -102,8 +102,9 @@ def test_a_known_answer_comes_back_at_once_unless_forced(client) -> None:
     first = client.submit(ORIGIN, TOY + " + 0")
     first.wait(timeout=120)
     again = client.submit(ORIGIN, TOY + " + 0")
-    assert (again.id, again.done, again.info.deduplicated) == (first.id, True, True)
-    assert client.submit(ORIGIN, TOY + " + 0", force=True).id != first.id
+    assert (again.done, again.info.deduplicated, again.id == first.id) == (True, True, False)
+    assert again.wait(timeout=120).verdict == first.wait(timeout=120).verdict
+    assert client.submit(ORIGIN, TOY + " + 0", force=True).info.deduplicated is False
 
 
 def test_a_wrong_loss_is_told_by_the_service_with_its_place(client) -> None:

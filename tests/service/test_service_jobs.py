@@ -14,9 +14,13 @@ from fastapi.testclient import TestClient
 from redis import Redis
 
 from saddlescope.contract.jobs import Job
+from saddlescope.contract.vocabulary import FailureCode
 from service.app import create_app
 from service.parts import Parts
 from store.doorbell import celery_app
+from store.presence import announce_worker
+from store.queue import claim_job, finish_failed
+from store.waiting import explain_waiting
 
 TOY = {
     "checkpoint": {"inline": {"w1": 0.0, "w2": 0.0}},
@@ -206,20 +210,74 @@ def test_finished_work_is_not_done_twice_unless_forced(client: TestClient, finis
     assert client.post("/v1/jobs", json=TOY).json()["deduplicated"] is False
     finish(str(job["id"]))
     twin = client.post("/v1/jobs", json=TOY | {"priority": 5})
-    assert (twin.status_code, twin.json()["deduplicated"], twin.json()["done"]) == (202, True, True)
-    assert twin.json()["id"] == job["id"]
+    told = twin.json()
+    assert (twin.status_code, told["deduplicated"], told["done"], told["verdict"]) == (202, True, True, "saddle")
     assert twin.headers["retry-after"] == "0"
-    assert submit(client)["id"] != job["id"]
+    assert twin.headers["location"] == told["urls"]["self"]
+    assert client.get(f"/v1/jobs/{told['id']}").json() == told
+    assert submit(client)["deduplicated"] is False
     other = client.post("/v1/jobs", json=TOY | {"options": {"seed": 1}})
     assert other.json()["deduplicated"] is False
 
 
-def test_another_step_of_a_run_is_a_job_of_its_own(client: TestClient, finish: Act) -> None:
-    """Deduplication must not swallow a point of a run's history."""
-    job = submit(client, run={"id": "r", "step": 1})
+def test_work_is_known_by_its_question_and_every_submission_is_a_job_of_its_own(
+    client: TestClient, finish: Act
+) -> None:
+    """A run keeps each of its points, though the second one costs nothing."""
+    job = submit(client, run={"id": "r", "step": 1}, labels={"a": "b"})
     finish(str(job["id"]))
-    assert client.post("/v1/jobs", json=TOY | {"run": {"id": "r", "step": 1}}).json()["deduplicated"] is True
-    assert client.post("/v1/jobs", json=TOY | {"run": {"id": "r", "step": 2}}).json()["deduplicated"] is False
+    asked = TOY | {"run": {"id": "r", "step": 2}, "labels": {"c": "d"}}
+    again = client.post("/v1/jobs", json=asked).json()
+    assert again["id"] != job["id"]
+    assert (again["deduplicated"], again["run"]["step"], again["labels"]) == (True, 2, {"c": "d"})
+    points = client.get("/v1/runs/r").json()["jobs"]
+    assert [(point["step"], point["lambda_min"]) for point in points] == [(1, -2.0), (2, -2.0)]
+    first, second = (client.get(f"/v1/jobs/{one}/report").json() for one in (job["id"], again["id"]))
+    assert second["job"] == again["id"]
+    assert second["escapes"][0]["vector"] == first["escapes"][0]["vector"]
+    assert {**first, "job": None, "escapes": None} == {**second, "job": None, "escapes": None}
+    for tail in ("escapes/0.safetensors", "spectrum", "landscape", "bundle"):
+        assert client.get(f"/v1/jobs/{again['id']}/{tail}").status_code == 200
+
+
+def test_a_key_that_was_answered_by_shared_work_is_answered_so_again(client: TestClient, finish: Act) -> None:
+    finish(str(submit(client)["id"]))
+    answers = [client.post("/v1/jobs", json=TOY, headers={"Idempotency-Key": "shared"}) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert answers[1].json()["deduplicated"] is True
+    assert answers[1].headers["idempotent-replayed"] == "true"
+
+
+def test_attempts_are_told_honestly(client: TestClient, parts: Parts, fail: Act) -> None:
+    job = submit(client)
+    url = f"/v1/jobs/{job['id']}/attempts"
+    assert client.get(url).json()["data"] == []
+    with parts.sessions.begin() as session:
+        claim = claim_job(session, job_id=str(job["id"]), queues=["cpu"], worker="w")
+        finish_failed(session, claim, code=FailureCode.WORKER_LOST, detail="SIGKILL", retryable=True, errors="oh")
+    told = client.get(f"/v1/jobs/{job['id']}").json()
+    assert (told["status"], told["attempt"], told["started_at"]) == ("queued", 1, None)
+    (attempt,) = client.get(url).json()["data"]
+    assert (attempt["number"], attempt["worker"], attempt["outcome"], attempt["detail"], attempt["errors"]) == (
+        1, "w", "worker_lost", "SIGKILL", "oh",
+    )  # fmt: skip
+    assert attempt["finished_at"] >= attempt["started_at"]
+
+
+def test_a_job_that_fits_no_worker_says_why_it_waits(client: TestClient, parts: Parts) -> None:
+    body = {
+        "checkpoint": {"artifact": client.post("/v1/artifacts", content=bytes(4_000_000)).json()["id"]},
+        "loss": {"kind": "expression", "expression": "sum(w)"},
+    }
+    job = client.post("/v1/jobs", json=body).json()
+    assert job["waiting_because"] is None
+    with parts.sessions.begin() as session:
+        announce_worker(session, name="w", queues=["cpu"], device="cpu", sandbox="basic", memory_bytes=4_000_000)
+        explain_waiting(session)
+        assert claim_job(session, job_id=None, queues=["cpu"], worker="w", memory_bytes=4_000_000) is None
+    url = f"/v1/jobs/{job['id']}"
+    assert "0.00745 GiB" in client.get(url).json()["waiting_because"]
+    assert "It waits: it needs" in client.get(f"/jobs/{job['id']}").text
 
 
 def test_cancelling_is_idempotent_and_cannot_undo_success(client: TestClient, finish: Act) -> None:

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,37 @@ def test_a_store_that_can_be_written_passes_its_probe_and_shows_nothing_of_it(bl
     for _ in range(2):
         blobs.probe()
     assert is_tidy(blobs, tmp_path)
+
+
+def test_what_was_written_lately_is_not_collected(blobs: BlobStore) -> None:
+    blob = blobs.put(b"once")
+    assert not blobs.discard(blob.id, older_than_seconds=3600)
+    assert blobs.exists(blob.id)
+    assert blobs.discard(blob.id, older_than_seconds=-3600)
+    assert not blobs.discard(blob.id, older_than_seconds=-3600)
+    assert not blobs.exists(blob.id)
+
+
+def test_an_old_blob_that_is_written_again_while_it_is_collected_stays(folder: FolderBlobs) -> None:
+    """A writer and a collector race for the same bytes: once the writer has its acknowledgement, they are there."""
+    blob = folder.put(b"again")
+    done = threading.Event()
+
+    def collect() -> int:
+        num_collected = 0
+        while not done.is_set():
+            num_collected += folder.discard(blob.id, older_than_seconds=3600)
+        return num_collected
+
+    with ThreadPoolExecutor(1) as pool:
+        collector = pool.submit(collect)
+        for _ in range(100):
+            with suppress(FileNotFoundError):  # collected, or taken aside for a moment
+                os.utime(folder.path(blob.id), (time.time() - 7200,) * 2)
+            folder.put(b"again")
+        done.set()
+        assert collector.result() > 0
+    assert folder.exists(blob.id)
 
 
 def test_a_store_is_opened_by_path_or_url(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session, sessionmaker
 
 from saddlescope.contract.jobs import JobRequest
@@ -16,12 +18,14 @@ from saddlescope.contract.reports import Report
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from store import tables
 from store.blobs import Blob
+from store.events import list_events
 from store.fingerprints import fingerprint
-from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, forget_keys, remember_key
+from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, forget_keys
 from store.jobs import Cursor, JobFilters, Order, find_finished_twin, find_job, find_request, insert_job, list_jobs
 from store.moments import seconds_from_now
 from store.queue import claim_job, finish_succeeded
 from store.records import JobRow
+from store.reports import find_report
 
 Sessions = sessionmaker[Session]
 Submit = Callable[..., JobRow]
@@ -214,10 +218,31 @@ def test_a_key_belongs_to_a_project_and_is_free_again_after_seven_days(sessions:
         assert forget_keys(session) == 1  # the other project's
 
 
-def test_a_deduplicated_answer_is_remembered_as_one(sessions: Sessions, submit: Submit) -> None:
-    job = submit()
-    entry = IdempotencyEntry(key="again", body_digest="d", is_deduplicated=True)
-    with sessions.begin() as session:
-        remember_key(session, project="default", entry=entry, job_id=job.id)
+def test_a_question_answered_before_is_a_job_of_its_own_with_the_same_answer(
+    sessions: Sessions, submit: Submit, report: Report
+) -> None:
+    first = submit(of={"labels": {"team": "a"}})
+    succeed(sessions, report, first.id)
     with sessions() as session:
-        assert find_idempotent(session, project="default", key="again").is_deduplicated
+        twin = find_finished_twin(session, project="default", fingerprint=first.fingerprint)
+    shared = submit(of={"run": {"id": "r", "step": 2}, "labels": {"team": "b"}}, twin=twin)
+    again = submit(twin=shared)
+    assert (shared.status, shared.verdict, shared.attempt, shared.usage) == (JobStatus.SUCCEEDED, "saddle", 0, None)
+    assert (first.deduplicated_from, shared.deduplicated_from, again.deduplicated_from) == (None, first.id, first.id)
+    assert (shared.run.step, shared.labels) == (2, {"team": "b"})
+    with sessions() as session:
+        theirs = find_report(session, project="default", job_id=first.id)
+        ours = find_report(session, project="default", job_id=shared.id)
+        events = [(event.type, event.data) for event in list_events(session, shared.id)]
+        assert claim_job(session, job_id=shared.id, queues=["cpu"], worker="w") is None
+    assert ours == replace(theirs, report=theirs.report.model_copy(update={"job": shared.id}))
+    assert [kind for kind, _ in events] == ["job.queued", "job.succeeded"]
+    assert events[0][1]["deduplicated_from"] == first.id
+
+
+def test_only_a_job_that_has_answered_can_be_a_twin(sessions: Sessions, submit: Submit) -> None:
+    unanswered = submit()
+    with pytest.raises(NoResultFound):
+        submit(twin=unanswered)
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(tables.Job)) == 1

@@ -18,9 +18,10 @@ from saddlescope.contract.jobs import Partial, Progress, Usage
 from saddlescope.contract.reports import Report
 from saddlescope.contract.vocabulary import FailureCode, JobStatus, Stage
 from store import queue, tables
+from store.attempts import list_attempts
 from store.blobs import Blob
 from store.database import database_now
-from store.events import list_events
+from store.events import EventRow, list_events
 from store.jobs import find_job
 from store.moments import seconds_from_now
 from store.queue import (
@@ -68,6 +69,11 @@ def state(sessions: Sessions, job_id: str) -> JobRow:
 def event_types(sessions: Sessions, job_id: str) -> list[str]:
     with sessions() as session:
         return [event.type for event in list_events(session, job_id)]
+
+
+def last_event(sessions: Sessions, job_id: str) -> EventRow:
+    with sessions() as session:
+        return list_events(session, job_id)[-1]
 
 
 def succeed(session: Session, held: Claim, report: Report) -> bool:
@@ -152,8 +158,10 @@ def test_a_heartbeat_renews_the_lease_and_publishes_progress(sessions: Sessions,
     with sessions.begin() as session:
         assert heartbeat(session, held, progress=None, partial=None) is Instruction.CONTINUE
         assert requeue_lapsed(session) == []
+        moment = database_now(session)
     row = state(sessions, job.id)
-    assert row.progress == progress
+    assert row.progress.model_copy(update={"updated_at": stamp}) == progress
+    assert abs(row.progress.updated_at - moment) < timedelta(seconds=5)  # whatever the worker's clock says
     assert row.partial == Partial(lambda_min=-0.5)
 
 
@@ -261,6 +269,25 @@ def test_a_fault_of_the_request_is_not_tried_again(sessions: Sessions, submit: S
     assert (error.code, error.detail, error.pointer) == (FailureCode.LOSS_INVALID, "no such name: w\ufffd", "/loss")
 
 
+def test_an_attempt_keeps_how_it_ended_and_what_its_runner_said_last(sessions: Sessions, submit: Submit) -> None:
+    job = submit()
+    for errors in ("Killed\0", ""):
+        held = claimed(sessions)
+        with sessions.begin() as session:
+            assert finish_failed(
+                session, held, code=FailureCode.WORKER_LOST, detail="SIGKILL", retryable=True, errors=errors
+            )
+        rest(sessions)
+    claimed(sessions)
+    with sessions() as session:
+        attempts = list_attempts(session, job.id)
+    assert [(one.number, one.outcome, one.detail, one.errors) for one in attempts] == [
+        (1, "worker_lost", "SIGKILL", "Killed\ufffd"),
+        (2, "worker_lost", "SIGKILL", None),
+        (3, None, None, None),
+    ]
+
+
 def test_a_lease_that_lapses_at_the_last_attempt_fails_as_worker_lost(sessions: Sessions, submit: Submit) -> None:
     job = submit(max_attempts=2)
     claimed(sessions, lease_seconds=-1)
@@ -336,6 +363,32 @@ def test_a_deadline_before_the_start_fails_the_job(sessions: Sessions, submit: S
         assert queue.expire_deadlines(session) == []
     row = state(sessions, late.id)
     assert (row.status, row.error.code) == (JobStatus.FAILED, FailureCode.DEADLINE_EXCEEDED)
+    assert "before a worker was free" in row.error.detail
+    assert last_event(sessions, late.id).data["started"] is False
+
+
+def test_a_deadline_that_passes_between_two_attempts_is_told_apart_from_one_before_the_start(
+    sessions: Sessions, submit: Submit
+) -> None:
+    job = submit()
+    assert fail(sessions, claimed(sessions), retryable=True)
+    with sessions.begin() as session:
+        session.execute(update(tables.Job).values(deadline_at=seconds_from_now(-1)))
+        assert queue.expire_deadlines(session) == [job.id]
+    assert "after the job was started" in state(sessions, job.id).error.detail
+    assert last_event(sessions, job.id).data["started"] is True
+
+
+def test_a_claim_tells_how_long_the_deadline_is_away_on_the_clock_of_the_database(
+    sessions: Sessions, submit: Submit
+) -> None:
+    with sessions() as session:
+        moment = database_now(session)
+    submit(deadline_at=moment + timedelta(hours=1))
+    submit()
+    timed, untimed = claimed(sessions), claimed(sessions)
+    assert 3590 < timed.seconds_left <= 3600
+    assert untimed.seconds_left is None
 
 
 def test_a_deadline_that_passes_while_running_is_told_by_the_heartbeat(sessions: Sessions, submit: Submit) -> None:

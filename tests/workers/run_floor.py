@@ -35,9 +35,9 @@ SCRIPT = Path(__file__).with_name("run_worker.py")
 
 
 @contextmanager
-def open_floor(folder: Path, broker_socket: Path) -> Iterator[Floor]:
-    """Fresh stores in `folder` and an empty broker; the workers end with it."""
-    url = f"sqlite:///{folder / 'jobs.db'}"
+def open_floor(folder: Path, broker_socket: Path, database_url: str | None = None) -> Iterator[Floor]:
+    """Fresh stores in `folder`, or in an empty database elsewhere, and an empty broker; the workers end with it."""
+    url = database_url or f"sqlite:///{folder / 'jobs.db'}"
     migrate(url)
     engine = open_engine(url)
     floor = Floor(
@@ -155,6 +155,14 @@ class Floor:
     def events(self, job_id: str) -> list[str]:
         with self.sessions() as session:
             return [event.type for event in list_events(session, job_id)]
+
+    def num_states(self) -> int:
+        """Saved runs that a row names."""
+        with self.sessions() as session:
+            return len(session.scalars(select(tables.SavedRun.job_id)).all())
+
+    def num_blobs(self) -> int:
+        return len(list((self.folder / "blobs" / "sha256").glob("*/*")))
 
     def num_reports(self, job_id: str) -> int:
         with self.sessions() as session:

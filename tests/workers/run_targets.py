@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,9 @@ from workers.protocol import (
     OUTPUT_FOLDER,
     REPORT_FILE,
     SPECTRUM_FILE,
+    STATE_FILES,
     ProgressLine,
+    SavedLine,
     Succeeded,
     Task,
     escape_file,
@@ -46,6 +49,14 @@ def open_all(task: Task) -> Openings:
             if not marker.exists():
                 marker.write_text(str(os.getpid()), encoding="ascii")
                 return replace(opened, artifacts={"first attempt": opened.request})
+        case "count":
+            begins, _, pid = argument.partition("|")
+            Path(pid).write_text(str(os.getpid()), encoding="ascii")
+            return replace(opened, artifacts={"begins": os.open(begins, os.O_WRONLY | os.O_CREAT | os.O_APPEND)})
+        case "one_long_call":
+            Path(argument).write_text(str(os.getpid()), encoding="ascii")
+        case "deadline":
+            Path(argument).write_text(str(None if task.deadline is None else task.deadline - time.monotonic()))
         case "note_pid":
             Path(argument).write_text(str(os.getpid()), encoding="ascii")
         case "environment":
@@ -75,6 +86,24 @@ def perform(task: Task, opened: Openings, tell: Tell) -> Succeeded:
             time.sleep(600)
         case "note_pid":
             time.sleep(600)
+        case "count":
+            # Counts to 30, saves every number, and appends where it began: a long job in small.
+            count = 0 if opened.saved is None else int(os.pread(opened.saved, 16, 0))
+            os.write(opened.artifacts["begins"], f"{count}\n".encode())
+            while count < 30:
+                time.sleep(0.1)
+                count += 1
+                _save(opened, tell, str(count).encode(), file=STATE_FILES[count % 2], matvecs=count)
+        case "save_too_much":
+            tell(SavedLine(saved_matvecs=1, num_bytes=2**50))
+            _save(opened, tell, bytes(2000), file=STATE_FILES[0], matvecs=2)
+            time.sleep(1)
+        case "one_long_call":
+            torch.linalg.eigh(torch.rand(8000, 8000))
+        case "last_words":
+            sys.stderr.write("the end of it\n")
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
         case "signal":
             os.kill(os.getpid(), signal.Signals[argument])
         case "null_pointer":
@@ -138,6 +167,11 @@ def _kind(descriptor: int) -> str | None:
         return stat.filemode(os.fstat(descriptor).st_mode)[0]
     except OSError:
         return None
+
+
+def _save(opened: Openings, tell: Tell, state: bytes, *, file: str, matvecs: int) -> None:
+    digest = opened.rewrite(file, [memoryview(state)])
+    tell(SavedLine(saved_matvecs=matvecs, num_bytes=2, file=file, digest=digest))
 
 
 def _answer(task: Task, opened: Openings) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import psutil
+import pytest
 from run_floor import Floor, wait_until
+from servers import administer
+from sqlalchemy import make_url
 
 from saddlescope.contract.vocabulary import FailureCode, JobStatus
 
-SHORT_LEASE = {"SADDLESCOPE_WORKER_LEASE_SECONDS": "2", "SADDLESCOPE_WORKER_RECONCILE_SECONDS": "0.5"}
+SHORT_LEASE = {"SADDLESCOPE_WORKER_LEASE_SECONDS": "4", "SADDLESCOPE_WORKER_RECONCILE_SECONDS": "0.5"}
+BOTH = pytest.mark.parametrize("floor", ["sqlite", "postgresql"], indirect=True)
 
 
 def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -24,6 +29,7 @@ def await_file(path: Path) -> int:
     return int(path.read_text())
 
 
+@BOTH
 def test_a_worker_killed_in_a_job_leaves_no_process_and_its_successor_finishes_the_job_once(floor: Floor) -> None:
     first = floor.start_worker()
     job_id = floor.submit(f"sleep_once:{floor.folder / 'pid'}")
@@ -55,6 +61,49 @@ def test_a_worker_on_another_machine_finishes_the_job_when_the_lease_has_lapsed(
     job = floor.await_end(job_id)
     assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2), floor.log()
     assert floor.num_reports(job_id) == 1
+
+
+# A process that is frozen while it writes to SQLite keeps everyone out until it goes on; PostgreSQL ends it after a while.
+@pytest.mark.parametrize("floor", ["postgresql"], indirect=True)
+def test_a_worker_that_was_frozen_wakes_as_a_zombie_and_changes_nothing(floor: Floor) -> None:
+    frozen = floor.start_worker(**SHORT_LEASE)
+    job_id = floor.submit(f"sleep_once:{floor.folder / 'pid'}")
+    runner = await_file(floor.folder / "pid")
+    os.kill(frozen.pid, signal.SIGSTOP)
+    floor.start_worker(**SHORT_LEASE)
+    wait_until(lambda: "job.requeued" in floor.events(job_id), seconds=60)
+    with floor.sessions.begin() as session:
+        floor.wake(session, job_id)
+    job = floor.await_end(job_id)
+    os.kill(frozen.pid, signal.SIGCONT)
+    _, alive = psutil.wait_procs([psutil.Process(runner)] if psutil.pid_exists(runner) else [], timeout=20)
+    assert alive == []
+    assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2), floor.log()
+    assert floor.job(job_id) == job
+    assert floor.events(job_id).count("job.succeeded") == floor.num_reports(job_id) == 1
+    assert floor.await_end(floor.submit("answer")).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("floor", ["postgresql"], indirect=True)
+def test_a_database_that_is_away_for_longer_than_a_lease_costs_no_attempt(floor: Floor) -> None:
+    for place in ("here", "there"):  # whose leases lapse, and who might think them dead
+        floor.start_worker(**SHORT_LEASE, SADDLESCOPE_WORKER_SCRATCH=str(floor.folder / place))
+    jobs = [floor.submit(f"sleep:{seconds}") for seconds in (4, 20)]  # one ends meanwhile, the other after
+    for job_id in jobs:
+        floor.await_running(job_id)
+    name = make_url(floor.database_url).database
+    server = make_url(floor.database_url).set(database="postgres").render_as_string(hide_password=False)
+    administer(
+        server,
+        f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+    )
+    time.sleep(10)
+    administer(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    ended = [floor.await_end(job_id, seconds=60) for job_id in jobs]
+    assert [(job.status, job.attempt) for job in ended] == [(JobStatus.SUCCEEDED, 1)] * 2, floor.log()
+    assert "heartbeat_failed" in floor.log()
+    assert "finish_failed" in floor.log()
 
 
 def test_a_living_worker_is_not_taken_for_dead(floor: Floor) -> None:
@@ -109,6 +158,7 @@ def test_an_idle_worker_stops_at_once_on_ctrl_c(floor: Floor) -> None:
     assert time.monotonic() - asked < 5
 
 
+@BOTH
 def test_two_workers_run_every_job_once(floor: Floor) -> None:
     floor.start_worker()
     floor.start_worker()

@@ -13,6 +13,7 @@ from workers.readers.mapped import MAX_TENSORS, Mapped, Unreadable, as_bool, che
 
 _MAX_HEADER_BYTES = 8 * 2**20
 
+_METADATA = "__metadata__"
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -42,7 +43,7 @@ def read_safetensors(source: Mapped) -> dict[str, Tensor]:
     if header_bytes > _MAX_HEADER_BYTES:
         raise Unreadable(f"the safetensors header claims {header_bytes} bytes; at most {_MAX_HEADER_BYTES} are taken")
     header = strict_json(source.read(8, header_bytes), "the safetensors header")
-    header.pop("__metadata__", None)
+    header.pop(_METADATA, None)
     if len(header) > MAX_TENSORS:
         raise Unreadable(f"the file holds {len(header)} tensors; at most {MAX_TENSORS} are taken")
     data = source.part(8 + header_bytes, len(source) - 8 - header_bytes)
@@ -59,6 +60,13 @@ def read_safetensors(source: Mapped) -> dict[str, Tensor]:
         tensors[name] = as_bool(tensor) if dtype == "BOOL" else tensor
     _check_contiguous(ranges, len(data))
     return tensors
+
+
+def read_metadata(source: Mapped) -> dict[str, JsonValue]:
+    """What stands beside the tensors of a file that `read_safetensors` has taken."""
+    header = strict_json(source.read(8, int.from_bytes(source.read(0, 8), "little")), "the safetensors header")
+    metadata = header.get(_METADATA)
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _described(name: str, entry: JsonValue) -> tuple[str, tuple[int, ...], int, int]:

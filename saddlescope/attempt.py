@@ -1,0 +1,144 @@
+"""One attempt at an analysis as it is seen from outside: what it tells, what it saves, and when it must have ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+import saddlescope
+from saddlescope.contract.jobs import Options
+from saddlescope.contract.reports import ReportWarning
+from saddlescope.contract.vocabulary import Caution, Stage
+from saddlescope.curvature.memory import available_bytes
+from saddlescope.curvature.modes import ModeChoice
+from saddlescope.curvature.objective import Objective
+from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.planner import EtaClock
+from saddlescope.curvature.product_log import ProductLog
+from saddlescope.curvature.saved import SavedRun, fingerprint
+
+AFTERWARDS = 40  # products' worth of criticality, escapes and landscape
+MAX_LOG_BYTES = 4 * 2**30
+LOG_SHARE = 8  # at most this fraction of the memory at hand
+
+
+@dataclass(frozen=True)
+class ProgressUpdate:
+    """Where an analysis is; the partial λ_min is a Ritz value with its residual norm."""
+
+    stage: Stage
+    fraction: float
+    matvecs: int
+    eta_seconds: float | None = None
+    lambda_min: float | None = None
+    residual_norm: float | None = None
+
+
+OnProgress = Callable[[ProgressUpdate], None]
+OnSave = Callable[[SavedRun], None]
+
+
+class Attempt:
+    """What accompanies a run of the recipe.
+
+    Args:
+        on_progress: is told every stage and count of products.
+        saved: what an earlier attempt at the same question left; of another question it is not used.
+        on_save: is given the state at most every `save_every_seconds`, between two products, and may raise to stop the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_progress: OnProgress | None = None,
+        saved: SavedRun | None = None,
+        on_save: OnSave | None = None,
+        save_every_seconds: float = 60.0,
+    ) -> None:
+        self.on_progress, self.on_save = on_progress or (lambda _: None), on_save
+        self.save_every_seconds = save_every_seconds
+        self._offered, self._known = saved, None if saved is None else saved
+        self._began = self._told = time.monotonic()
+        self._clock = EtaClock()
+        self._fingerprint = ""
+        self._log: ProductLog | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the question so far, in this attempt and in those it goes on from."""
+        earlier = 0.0 if self._known is None else self._known.seconds
+        return earlier + time.monotonic() - self._began
+
+    def recognize(self, objective: Objective, options: Options) -> SavedRun | None:
+        """The saved run, if it is of this question."""
+        if self._offered is None and self.on_save is None:
+            return None
+        question = f"{saddlescope.__version__} {torch.__version__} {options.model_dump_json()}"
+        self._fingerprint = fingerprint(objective, question)
+        if self._known is not None and self._known.fingerprint != self._fingerprint:
+            self._known = None
+        return self._known
+
+    def operator(self, objective: Objective, *, expected_matvecs: int, is_dense: bool) -> HessianOperator:
+        """H at the objective's θ; its products are kept where the run is saved, and looked up where it was."""
+        if self._known is None and self.on_save is None:
+            return HessianOperator(objective, objective.theta, expected_matvecs=expected_matvecs)
+        known = self._known
+        self._log = ProductLog(
+            {} if known is None else known.products,
+            max_bytes=min(MAX_LOG_BYTES, available_bytes(torch.device("cpu")) // LOG_SHARE),
+            # Before the way of the rows is known a resumed run would have to measure it, and might choose another.
+            on_product=lambda: self._save(operator) if operator.row_block or not is_dense else None,
+        )
+        operator = HessianOperator(
+            objective,
+            objective.theta,
+            mode=None if known is None else ModeChoice(known.mode, known.overflow),
+            expected_matvecs=expected_matvecs,
+            log=self._log,
+        )
+        operator.row_block = None if known is None else known.row_block
+        return operator
+
+    def _save(self, operator: HessianOperator) -> None:
+        if self.on_save is None or self._log is None or time.monotonic() - self._told < self.save_every_seconds:
+            return
+        self.on_save(
+            SavedRun(
+                fingerprint=self._fingerprint,
+                products=dict(self._log.products),
+                mode=operator.choice.mode,
+                overflow=operator.choice.overflow,
+                batch_size=operator.objective.batch_size,
+                row_block=operator.row_block,
+                matvecs=operator.num_matvecs,
+                seconds=self.seconds,
+            )
+        )
+        self._told = time.monotonic()
+
+    def tell(
+        self,
+        stage: Stage,
+        fraction: float,
+        *,
+        matvecs: int,
+        remaining: int = 0,
+        lowest: float | None = None,
+        residual: float | None = None,
+    ) -> None:
+        """Tell where the run is; what remains is counted in products at the pace seen so far."""
+        self._clock.tick(matvecs, time.monotonic())
+        eta = self._clock.remaining_seconds(remaining + AFTERWARDS)
+        self.on_progress(ProgressUpdate(stage, fraction, matvecs, eta, lowest, residual))
+
+    def cautions(self) -> tuple[ReportWarning, ...]:
+        """What a reader should know of how the run went."""
+        is_used = self._known is not None and self._log is not None and self._log.num_recalled > 0
+        if self._offered is None or (is_used and self._log is not None and not self._log.is_refused):
+            return ()
+        detail = "a saved run was given that is not of this question, on this machine; the analysis started over"
+        return (ReportWarning(code=Caution.SAVED_RUN_IGNORED, detail=detail),)
