@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import column, func, inspect, select, table
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from saddlescope.contract.vocabulary import JobStatus
+from saddlescope.contract.webhooks import DeliveryStatus
 from store.database import database_now
-from store.moments import Moment, now
-from store.tables import Job
+from store.moments import now
+from store.tables import Delivery, Job
 
 _COUNTED = select(Job.status, func.count().label("num_jobs")).group_by(Job.status)
 _ALIVE = (
@@ -24,12 +25,7 @@ _OLDEST = (
     .where(Job.status == JobStatus.QUEUED, Job.not_before <= now())
     .group_by(Job.queue)
 )
-_DELIVERIES = "deliveries"
-_OVERDUE = (
-    select(func.count())
-    .select_from(table(_DELIVERIES, column("status"), column("next_at", Moment())))
-    .where(column("status") == "pending", column("next_at", Moment()) <= now())
-)
+_OVERDUE = select(func.count()).where(Delivery.status == DeliveryStatus.PENDING, Delivery.next_at <= now())
 _LAPSED = select(func.count()).where(Job.status == JobStatus.RUNNING, Job.lease_until <= now())
 
 
@@ -71,7 +67,5 @@ def count_lapsed(session: Session) -> int:
 
 
 def count_overdue_deliveries(session: Session) -> int:
-    """Messages to webhooks whose time has come and that have not left; 0 where there is no table of them."""
-    if not inspect(session.connection()).has_table(_DELIVERIES):
-        return 0
+    """Messages to webhooks whose time has come and that have not left."""
     return session.scalar(_OVERDUE) or 0

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
 from saddlescope.contract.vocabulary import FailureCode, JobStatus
+from saddlescope.contract.webhooks import WebhookEvent
 from store import tables
 from store.census import count_by_status, count_lapsed, count_overdue_deliveries, take_census
 from store.database import pending_revisions
+from store.messages import enqueue_test
 from store.moments import seconds_from_now
 from store.queue import claim_job, finish_failed
 from store.records import JobRow
+from store.webhooks import create_webhook
 
 Submit = Callable[..., JobRow]
 
@@ -62,16 +65,20 @@ def test_a_lease_has_lapsed_when_its_time_is_over(
         assert count_lapsed(session) == lapsed
 
 
-def test_messages_that_are_due_are_counted_once_there_is_a_table_of_them(sessions: sessionmaker[Session]) -> None:
+def test_messages_that_are_due_are_counted_and_those_that_wait_are_not(sessions: sessionmaker[Session]) -> None:
     with sessions() as session:
         assert count_overdue_deliveries(session) == 0
     with sessions.begin() as session:
-        moment = "TIMESTAMP WITH TIME ZONE" if session.get_bind().dialect.name == "postgresql" else "DATETIME"
-        session.execute(text(f"CREATE TABLE IF NOT EXISTS deliveries (status TEXT, next_at {moment})"))
-        rows = "('pending', '2020-01-01 00:00:00'), ('pending', '2999-01-01 00:00:00'), ('delivered', NULL)"
-        session.execute(text(f"INSERT INTO deliveries (status, next_at) VALUES {rows}"))
+        webhook = create_webhook(
+            session, project="default", url="https://a.example/x", events=tuple(WebhookEvent), limit=1
+        )
+        for _ in range(3):
+            enqueue_test(session, project="default", webhook_id=webhook.id, url=webhook.url)
+        waiting = session.scalars(select(tables.Delivery)).first()
+        assert waiting is not None
+        waiting.next_at = session.scalar(select(seconds_from_now(60)))
     with sessions() as session:
-        assert count_overdue_deliveries(session) == 1
+        assert count_overdue_deliveries(session) == 2
 
 
 def test_an_empty_database_lacks_every_version_and_a_migrated_one_none(empty_url: str, database_url: str) -> None:
