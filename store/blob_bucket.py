@@ -38,9 +38,10 @@ class BucketBlobs:
     """Blobs in one bucket; `folder` is local, for what is being written and for the copies that runners read."""
 
     def __init__(self, bucket: S3Store, folder: Path, *, cache_bytes: int) -> None:
+        self.folder = folder
         self._bucket = bucket
         self.staging = folder / "uploads"
-        self._temporary = folder / "spool"
+        self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
         self._cache = BlobCache(folder / "cache", max_bytes=cache_bytes)
 

@@ -7,7 +7,6 @@ tmp/…              what is being written; a crash leaves its leftovers here an
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, final
 
-from store.blob_writing import Blob, BlobWriter, StoredBlob, blob_key, spooled, sweep
+from store.blob_writing import Blob, BlobWriter, StoredBlob, blob_key, spooled, sweep, sync_folder
 from store.identifiers import new_id
 
 
@@ -114,12 +113,3 @@ class FolderBlobs:
     def sweep_temporary(self, *, older_than_seconds: float) -> int:
         """Delete leftovers of crashed writers; returns how many."""
         return sweep(self._temporary, older_than_seconds=older_than_seconds)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,8 @@ from store.blob_writing import (
     StorageFull,
     StorageUnavailable,
     StoredBlob,
+    full_storage_named,
+    sync_folder,
 )
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "StorageFull",
     "StorageUnavailable",
     "StoredBlob",
+    "full_storage_named",
     "open_blobs",
+    "sync_folder",
 ]
 
 CACHE_BYTES = 32 * 2**30
@@ -45,6 +49,10 @@ class BlobStore(Protocol):
 
     staging: Path
     """A local folder from whose file system `adopt` takes files: for uploads that are not complete."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this machine, in whose file system `adopt` finds its files."""
 
     def writer(self) -> AbstractContextManager[BlobWriter]:
         """A writer; without a commit nothing of it stays."""
@@ -76,7 +84,7 @@ class BlobStore(Protocol):
         """Every blob that is stored, in no order: for audits and the collection of garbage."""
 
     def adopt(self, file: Path, blob_id: str) -> None:
-        """Store a synced file of the store's own temporary or staging folder under its hash; the caller has computed that.
+        """Store a synced file below `folder` under its hash; the caller has computed that.
 
         The file is gone afterwards or may be deleted.
         """

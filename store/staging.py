@@ -17,8 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import final
 
-from store.blob_folder import sync_folder
-from store.blob_writing import full_storage_named
+from store.blob_writing import full_storage_named, sync_folder
 from store.blobs import Blob, BlobStore, DigestMismatch
 from store.identifiers import new_id
 
