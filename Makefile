@@ -32,7 +32,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
-	$(BIN)/python -m benchmarks toy_latency
+	$(BIN)/python -m benchmarks toy_latency load
 
 bench-engine: setup
 	$(BIN)/python -m benchmarks products extreme_pairs dense_verdict

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import products, toy_latency, uploads
+from benchmarks import load, products, toy_latency, uploads
 from benchmarks.peers import compare, dense_verdict
 
 
@@ -23,6 +23,7 @@ class Benchmark:
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("toy_latency", toy_latency.run),
+    Benchmark("load", load.run, partial(load.run, quick=True)),
     Benchmark("uploads", uploads.run, partial(uploads.run, 2**28)),
     Benchmark("products", products.run),
     Benchmark("extreme_pairs", compare.run, partial(compare.run, quick=True)),

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import http.client
 import json
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.services import running_service
+
 MEDIAN_SECONDS = 0.3
 NUM_WARM_UP = 3
 NUM_JOBS = 40
-REPOSITORY = Path(__file__).resolve().parent.parent
 REQUEST = {
     "checkpoint": {"inline": {"w1": 0.0, "w2": 0.0}},
     "loss": {"kind": "expression", "expression": "(1 - w1*w2)**2"},
@@ -49,8 +47,8 @@ class Timing:
 
 def run() -> bool:
     """Measure and print; True if the median keeps its promise."""
-    with tempfile.TemporaryDirectory() as data, _service(Path(data)) as url:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    with tempfile.TemporaryDirectory() as data, running_service(Path(data)) as service:
+        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
         for _ in range(NUM_WARM_UP):
             _time_job(connection)
         timings = [_time_job(connection) for _ in range(NUM_JOBS)]
@@ -101,29 +99,6 @@ def _time_request(connection: http.client.HTTPConnection) -> float:
 def _print(name: str, seconds: Sequence[float]) -> None:
     cuts = statistics.quantiles(seconds, n=100, method="inclusive")
     print(f"{name:<28}{cuts[49]:>8.3f}{cuts[89]:>8.3f}{cuts[98]:>8.3f}")
-
-
-@contextmanager
-def _service(data: Path) -> Iterator[str]:
-    with (data / "stderr.log").open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service", "--port", "0", "--data", str(data)],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        if "ready at" not in ready:
-            raise RuntimeError(f"the service did not start: {(data / 'stderr.log').read_text()[-2000:]}")
-        yield ready.split()[-1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 if __name__ == "__main__":

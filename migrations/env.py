@@ -23,6 +23,9 @@ def leave_references_alone(connection: DBAPIConnection, _: ConnectionPoolEntry) 
 
 def lock(connection: Connection) -> None:
     connection.begin()
+    if connection.dialect.name == "postgresql":
+        # A large table is rewritten for as long as it takes.
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
     if connection.dialect.name == "sqlite":
         lock_sqlite(connection)
     else:

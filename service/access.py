@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from service.parts import Parts, PartsOf
 from service.problems import Forbidden, Unauthorized
@@ -30,33 +31,33 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _reader(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(_bearer(request, parts), Scope.READ)
+async def _reader(request: Request, parts: PartsOf) -> Principal:
+    return _allowed(await _bearer(request, parts), Scope.READ)
 
 
-def _submitter(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(_bearer(request, parts), Scope.SUBMIT)
+async def _submitter(request: Request, parts: PartsOf) -> Principal:
+    return _allowed(await _bearer(request, parts), Scope.SUBMIT)
 
 
-def _admin(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(_bearer(request, parts), Scope.ADMIN)
+async def _admin(request: Request, parts: PartsOf) -> Principal:
+    return _allowed(await _bearer(request, parts), Scope.ADMIN)
 
 
-def _visitor(request: Request, parts: PartsOf) -> Principal:
+async def _visitor(request: Request, parts: PartsOf) -> Principal:
     """A browser: pages only read, so that Basic credentials, which it sends by itself, cannot be misused."""
-    return _allowed(_from_browser(request, parts), Scope.READ)
+    return _allowed(await _from_browser(request, parts), Scope.READ)
 
 
-def _bearer(request: Request, parts: Parts) -> Principal:
+async def _bearer(request: Request, parts: Parts) -> Principal:
     if parts.settings.auth is Auth.NONE:
         return _everyone()
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise Unauthorized("Send `Authorization: Bearer <key>`.", headers=_CHALLENGE)
-    return _principal(parts, key.strip(), _CHALLENGE)
+    return await _principal(parts, key.strip(), _CHALLENGE)
 
 
-def _from_browser(request: Request, parts: Parts) -> Principal:
+async def _from_browser(request: Request, parts: Parts) -> Principal:
     if parts.settings.auth is Auth.NONE:
         return _everyone()
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
@@ -66,15 +67,19 @@ def _from_browser(request: Request, parts: Parts) -> Principal:
         _, _, key = base64.b64decode(credentials, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise Unauthorized("The credentials are garbled.", headers=_PAGE_CHALLENGE) from None
-    return _principal(parts, key, _PAGE_CHALLENGE)
+    return await _principal(parts, key, _PAGE_CHALLENGE)
 
 
-def _principal(parts: Parts, key: str, challenge: dict[str, str]) -> Principal:
-    with parts.sessions() as session:
-        principal = authenticate(session, key, parts.pepper)
+async def _principal(parts: Parts, key: str, challenge: dict[str, str]) -> Principal:
+    principal = await run_in_threadpool(_find, parts, key)
     if principal is None:
         raise Unauthorized("The key is unknown, expired or revoked.", headers=challenge)
     return principal
+
+
+def _find(parts: Parts, key: str) -> Principal | None:
+    with parts.glances() as session:
+        return authenticate(session, key, parts.pepper)
 
 
 def _everyone() -> Principal:

@@ -64,7 +64,7 @@ def serve(settings: Settings, *, host: str, port: int, api_only: bool) -> None:
             for worker in workers:
                 worker.start()
         parts = open_parts(settings)
-        stack.callback(parts.engine.dispose)
+        stack.callback(parts.close)
         stack.callback(_ignore_signals)
         server = uvicorn.Server(_server_config(parts))
         threading.Thread(target=_announce, args=(server, parts, workers, _address(listener)), daemon=True).start()

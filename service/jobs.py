@@ -83,6 +83,10 @@ async def post_job(
             idempotency_key=key,
             traceparent=traceparent(request.headers.get("traceparent")),
         )
+        if not files and not dry_run:
+            # The common case in one piece: every way to a thread and back costs as much as the check itself.
+            accepted = await run_in_threadpool(_checked_and_submitted, parts, submission)
+            return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
         await run_in_threadpool(check, parts, submission)
         if dry_run:
             answer = await run_in_threadpool(estimate, parts, submission)
@@ -152,8 +156,7 @@ async def retry_job(
         traceparent=traceparent(request.headers.get("traceparent")),
         retry_of=job_id,
     )
-    await run_in_threadpool(check, parts, submission)
-    accepted = await run_in_threadpool(submit, parts, submission)
+    accepted = await run_in_threadpool(_checked_and_submitted, parts, submission)
     return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
 
 
@@ -161,7 +164,7 @@ def job_or_404(parts: Parts, project: str, job_id: str) -> JobRow:
     """Raises NotFound for an unknown job and for another project's alike."""
     row = None
     if _JOB_ID.fullmatch(job_id):
-        with parts.sessions() as session:
+        with parts.glances() as session:
             row = find_job(session, project=project, job_id=job_id)
     if row is None:
         raise _unknown_job()
@@ -183,12 +186,20 @@ def _asked_before(parts: Parts, project: str, job_id: str) -> JobRequest:
     return asked
 
 
+def _checked_and_submitted(parts: Parts, submission: Submission) -> Accepted:
+    check(parts, submission)
+    return submit(parts, submission)
+
+
+def _parsed(body: bytes) -> JobRequest:
+    return parse_request(parse_body(body))
+
+
 async def _read(request: Request, parts: Parts, keep: ExitStack) -> tuple[JobRequest, list[BlobWriter]]:
     content_type = request.headers.get("content-type", "")
     match parse_options_header(content_type)[0]:
         case b"application/json":
-            document = await run_in_threadpool(parse_body, await read_document(request))
-            return await run_in_threadpool(parse_request, document), []
+            return await run_in_threadpool(_parsed, await read_document(request)), []
         case b"multipart/form-data":
             form = await read_form(
                 content_type,

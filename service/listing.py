@@ -37,7 +37,7 @@ class JobList(Closed):
     next: str | None
 
 
-def _filters(
+async def _filters(
     status: JobStatus | None = None,
     verdict: Verdict | None = None,
     run: Text | None = None,
@@ -64,7 +64,9 @@ def _storable(moment: datetime | None) -> datetime | None:
     return moment
 
 
-def _cursor(after: Annotated[str | None, Query(description="`next` of the page before.")] = None) -> Cursor | None:
+async def _cursor(
+    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+) -> Cursor | None:
     if after is None:
         return None
     try:
@@ -105,7 +107,7 @@ def get_jobs(
 def page_of(
     parts: Parts, project: str, filters: JobFilters, *, limit: int, after: Cursor | None, order: Order
 ) -> Page[JobRow]:
-    with parts.sessions() as session:
+    with parts.glances() as session:
         return list_jobs(session, project=project, filters=filters, limit=limit, after=after, order=order)
 
 

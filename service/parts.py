@@ -10,14 +10,16 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.bells import Bells
 from service.metrics import Metrics
 from service.receptions import Receptions
 from service.settings import Settings
 from store.blobs import BlobStore, open_blobs
-from store.database import open_engine, open_sessions
+from store.commits import SharedCommits
+from store.database import open_engine, open_glances, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
-from store.staging import Staging
+from store.staging import Staging, open_staging
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,22 @@ class Parts:
     settings: Settings
     engine: Engine
     sessions: sessionmaker[Session]
+    glances: sessionmaker[Session]
+    """For a read of one statement."""
     blobs: BlobStore
     staging: Staging
     receptions: Receptions
     doorbell: Celery
     metrics: Metrics
     pepper: bytes
+    commits: SharedCommits
+    bells: Bells
+
+    def close(self) -> None:
+        """Ring for what was accepted, then let go of broker and database."""
+        self.bells.close()
+        self.doorbell.close()
+        self.engine.dispose()
 
 
 def open_parts(settings: Settings) -> Parts:
@@ -42,17 +54,22 @@ def open_parts(settings: Settings) -> Parts:
     if settings.broker_url is None:
         raise ValueError("no broker: set SADDLESCOPE_BROKER_URL, or start `python -m service`, which embeds one")
     engine = open_engine(settings.database())
+    sessions, doorbell, metrics = open_sessions(engine), celery_app(settings.broker_url), Metrics()
+    commits = SharedCommits(sessions)
     blobs = open_blobs(settings.blobs(), local=settings.data / "local")
     return Parts(
         settings=settings,
         engine=engine,
-        sessions=open_sessions(engine),
+        sessions=sessions,
+        glances=open_glances(engine),
         blobs=blobs,
-        staging=Staging(blobs.staging),
+        staging=open_staging(blobs),
         receptions=Receptions(),
-        doorbell=celery_app(settings.broker_url),
-        metrics=Metrics(),
+        doorbell=doorbell,
+        metrics=metrics,
         pepper=key_pepper(settings),
+        commits=commits,
+        bells=Bells(doorbell, commits, metrics),
     )
 
 
@@ -64,7 +81,8 @@ def key_pepper(settings: Settings) -> bytes:
     return load_pepper(settings.data / "key-pepper")
 
 
-def _parts(request: Request) -> Parts:
+# Async, as all dependencies that wait for nothing: FastAPI sends the others through a thread, which costs more than they do.
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 

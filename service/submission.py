@@ -7,8 +7,8 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
-import structlog
 from sqlalchemy.orm import Session
 
 import saddlescope
@@ -21,14 +21,11 @@ from service.validation import artifact_ids, validate
 from store.artifacts import find_artifact, missing_artifacts, record_artifact
 from store.blobs import Blob
 from store.database import database_now
-from store.doorbell import BrokerDown, ring
 from store.fingerprints import fingerprint
 from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, remember_key
 from store.jobs import find_finished_twin, find_job, insert_job
-from store.queue import mark_dispatched
+from store.queue import PendingJob
 from store.records import JobRow
-
-log = structlog.get_logger("service")
 
 
 @dataclass(frozen=True)
@@ -81,22 +78,23 @@ def estimate(parts: Parts, submission: Submission) -> Estimate:
 
 
 def submit(parts: Parts, submission: Submission) -> Accepted:
-    """Store the job, then ring.
+    """Store the job, then have the workers told of it.
 
     Raises:
         IdempotencyKeyReused: if the key came before with another body.
         QuotaExceeded: if the files that came with it are more than the project may store.
     """
-    quota_bytes = parts.settings.project_quota_bytes
+    accept = partial(_accept, submission=submission, quota_bytes=parts.settings.project_quota_bytes)
     try:
-        with quota_told(), parts.sessions.begin() as session:
-            accepted = _accept(session, submission, quota_bytes)
+        with quota_told():
+            accepted = parts.commits.run(accept)
     except KeyTaken:
         # A request with the same key was committed meanwhile: this one now finds it.
-        with quota_told(), parts.sessions.begin() as session:
-            accepted = _accept(session, submission, quota_bytes)
+        with quota_told():
+            accepted = parts.commits.run(accept)
     if accepted.is_new:
-        _ring(parts, accepted.job)
+        # After the commit: a worker that hears of a job finds it. Without a broker the reconciler rings later.
+        parts.bells.ring_soon(PendingJob(accepted.job.id, accepted.job.queue))
         parts.metrics.submitted.labels(submission.request.loss.kind).inc()
     elif accepted.is_deduplicated:
         parts.metrics.deduplicated.inc()
@@ -152,15 +150,3 @@ def _replay(session: Session, project: str, entry: IdempotencyEntry) -> Accepted
 def _is_told_the_same(twin: JobRow, request: JobRequest) -> bool:
     """Whether the twin also answers what the caller will look for: its place in a run, its labels."""
     return (twin.run, twin.labels, twin.metadata) == (request.run, request.labels, request.metadata)
-
-
-def _ring(parts: Parts, job: JobRow) -> None:
-    """After the commit: a worker that hears of a job finds it. Without a broker the reconciler rings later."""
-    try:
-        ring(parts.doorbell, job.id, job.queue)
-    except BrokerDown:
-        parts.metrics.unrung.inc()
-        log.warning("doorbell_not_rung", job_id=job.id, queue=job.queue)
-        return
-    with parts.sessions.begin() as session:
-        mark_dispatched(session, job.id)

@@ -48,5 +48,5 @@ def is_done(row: JobRow) -> bool:
 
 
 def _look(parts: Parts, row: JobRow) -> JobRow | None:
-    with parts.sessions() as session:
+    with parts.glances() as session:
         return find_job(session, project=row.project, job_id=row.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, final
 from urllib.parse import parse_qs, urlsplit
@@ -38,9 +38,9 @@ class BucketBlobs:
     """Blobs in one bucket; `folder` is local, for what is being written and for the copies that runners read."""
 
     def __init__(self, bucket: S3Store, folder: Path, *, cache_bytes: int) -> None:
+        self.folder = folder
         self._bucket = bucket
-        self.staging = folder / "uploads"
-        self._temporary = folder / "spool"
+        self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
         self._cache = BlobCache(folder / "cache", max_bytes=cache_bytes)
 
@@ -105,6 +105,27 @@ class BucketBlobs:
                 for found in page:
                     blob_id = f"sha256:{found['path'].rpartition('/')[2]}"
                     yield StoredBlob(blob_id, found["size"], found["last_modified"])
+
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        return (blob.id for blob in self.walk() if blob.stored_at < before)
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately.
+
+        S3 cannot look and delete in one step: what is written anew in the milliseconds between is lost. The garbage
+        collector asks this of blobs alone that no artifact has named for a day.
+        """
+        try:
+            with failure_named():
+                written_at = obstore.head(self._bucket, blob_key(blob_id))["last_modified"]
+        except FileNotFoundError:
+            return False
+        if written_at > datetime.now(UTC) - timedelta(seconds=older_than_seconds):
+            return False
+        self.delete(blob_id)
+        return True
 
     def adopt(self, file: Path, blob_id: str) -> None:
         """Put a file under the name of its hash; it appears there whole or not at all.

@@ -7,14 +7,15 @@ tmp/…              what is being written; a crash leaves its leftovers here an
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, final
 
-from store.blob_writing import Blob, BlobWriter, StoredBlob, blob_key, spooled, sweep
+from store.blob_writing import Blob, BlobWriter, StoredBlob, blob_key, spooled, sweep, sync_folder
+from store.identifiers import new_id
 
 
 @final
@@ -23,7 +24,6 @@ class FolderBlobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.staging = folder / "uploads"
         self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
         (folder / "sha256").mkdir(exist_ok=True)
@@ -78,6 +78,27 @@ class FolderBlobs:
                     continue  # deleted between the listing and the look
                 yield StoredBlob(f"sha256:{path.name}", status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        return (blob.id for blob in self.walk() if blob.stored_at < before)
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it.
+
+        Taken aside first and looked at then: between a look and a deletion, the same bytes could have come anew.
+        """
+        path, aside = self.path(blob_id), self._temporary / new_id("old")
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return False
+        if aside.stat().st_mtime >= time.time() - older_than_seconds:
+            aside.replace(path)
+            return False
+        aside.unlink()
+        return True
+
     def adopt(self, file: Path, blob_id: str) -> None:
         """Give a synced file in the store's file system the name of its hash, durably."""
         target = self.path(blob_id)
@@ -96,12 +117,3 @@ class FolderBlobs:
     def sweep_temporary(self, *, older_than_seconds: float) -> int:
         """Delete leftovers of crashed writers; returns how many."""
         return sweep(self._temporary, older_than_seconds=older_than_seconds)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from store.moments import now
 
 BUSY_SECONDS = 30
+# What a connection to PostgreSQL may cost, set here so that no server's defaults can make a request hang for ever. A
+# statement that takes longer has met a lock or lacks an index; a transaction that idles is a bug, and holds rows.
+POSTGRESQL_OPTIONS = {
+    "statement_timeout": "30s",
+    "lock_timeout": "20s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+CONNECT_SECONDS = 5
+PING_AFTER_SECONDS = 1.0
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
@@ -30,9 +42,7 @@ def open_engine(url: str) -> Engine:
         case "sqlite":
             return _open_sqlite(url)
         case "postgresql":
-            return create_engine(
-                url, pool_pre_ping=True, pool_size=10, max_overflow=30, isolation_level="READ COMMITTED"
-            )
+            return _open_postgresql(url)
         case other:
             raise ValueError(
                 f"the database is {other!r}; use a URL that begins with sqlite:/// or postgresql+psycopg://"
@@ -50,6 +60,16 @@ def open_sessions(engine: Engine) -> sessionmaker[Session]:
     if engine.dialect.name == "sqlite":
         event.listen(sessions, "after_begin", _lock_for_writing)
     return sessions
+
+
+def open_glances(engine: Engine) -> sessionmaker[Session]:
+    """Sessions for a read of one statement, which needs no transaction around it.
+
+    On PostgreSQL that saves two of four round trips. SQLite has none to save.
+    """
+    if engine.dialect.name == "sqlite":
+        return sessionmaker(engine, expire_on_commit=False)
+    return sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False)
 
 
 def migrate(url: str) -> None:
@@ -76,6 +96,44 @@ def is_disk_full(error: OperationalError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     return getattr(error.orig, "sqlstate", None) == "53100"  # disk_full
+
+
+def _open_postgresql(url: str) -> Engine:
+    options = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL_OPTIONS.items())
+    engine = create_engine(
+        url,
+        pool_size=10,
+        max_overflow=30,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "saddlescope",
+            # What the operator writes into the URL comes last, and wins.
+            "options": f"{options} {make_url(url).query.get('options', '')}".strip(),
+        },
+    )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_ping_idle, engine))
+    return engine
+
+
+def _note_use(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _ping_idle(
+    engine: Engine, connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection
+) -> None:
+    """A server that was restarted, or a balancer that has dropped the connection, costs a ping and not a request.
+
+    Like `pool_pre_ping`, which pings each time; that is half of what a status poll costs.
+    """
+    if time.monotonic() - record.info.get("used_at", -math.inf) < PING_AFTER_SECONDS:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error:
+        raise InvalidatePoolError from None  # its neighbours are as old, and the pool opens new ones
 
 
 def _open_sqlite(url: str) -> Engine:

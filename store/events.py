@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import JsonValue
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from store import tables
 from store.identifiers import new_id
+
+INSERT_EVENT = insert(tables.Table.metadata.tables["events"])
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ def append_event(session: Session, job_id: str, type: str, data: dict[str, JsonV
     session.add(event)
     session.flush()
     return _row(event)
+
+
+def first_event(session: Session, job_id: str, type: str, data: dict[str, JsonValue]) -> None:  # noqa: A002
+    """Begin the history of a job that is inserted in this transaction, so that nobody else can append to it."""
+    session.execute(INSERT_EVENT, {"id": new_id("evt"), "job_id": job_id, "number": 1, "type": type, "data": data})
 
 
 def list_events(session: Session, job_id: str, after_id: str | None = None) -> tuple[EventRow, ...]:

@@ -10,19 +10,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.limits import MAX_ATTEMPTS
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from store import tables
-from store.events import append_event
+from store.events import first_event
 from store.idempotency import IdempotencyEntry, remember_key
 from store.identifiers import new_id
 from store.projects import ensure_project
 from store.queue import request_cancel
-from store.records import JobRow, job_row
+from store.records import JOB_COLUMNS, JOBS, JobRow, job_row
 
 __all__ = [
     "Cursor",
@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 DEFAULT_QUEUE = "cpu"
+# Statements of the hot paths, built once: to build one costs more than to run it.
+INSERT_JOB = insert(JOBS).returning(*JOB_COLUMNS)
+INSERT_LABEL = insert(tables.Table.metadata.tables["job_labels"])
+FIND_JOB = select(*JOB_COLUMNS).where(JOBS.c.project == bindparam("of_project"), JOBS.c.id == bindparam("job_id"))
 Item = TypeVar("Item")
 
 
@@ -93,40 +97,38 @@ def insert_job(
         KeyTaken: if the idempotency key is bound to another job; the transaction must then be rolled back.
     """
     ensure_project(session, project)
-    job = tables.Job(
-        id=new_id("job"),
-        project=project,
-        status=JobStatus.QUEUED,
-        queue=DEFAULT_QUEUE if request.queue == "auto" else request.queue,
-        priority=request.priority,
-        fence=0,
-        attempt=0,
-        max_attempts=max_attempts,
-        deadline_at=deadline_at,
-        run_id=None if request.run is None else request.run.id,
-        run_step=None if request.run is None else request.run.step,
-        run_name=None if request.run is None else request.run.name,
-        labels=request.labels,
-        details=request.metadata,
-        fingerprint=fingerprint,
-        traceparent=traceparent,
-        retry_of=retry_of,
-        request=request,
-    )
-    session.add(job)
-    session.flush()
-    session.add_all(tables.JobLabel(digest=label_digest(*label), job_id=job.id) for label in request.labels.items())
+    values = {
+        "id": new_id("job"),
+        "project": project,
+        "status": JobStatus.QUEUED,
+        "queue": DEFAULT_QUEUE if request.queue == "auto" else request.queue,
+        "priority": request.priority,
+        "fence": 0,
+        "attempt": 0,
+        "max_attempts": max_attempts,
+        "deadline_at": deadline_at,
+        "run_id": None if request.run is None else request.run.id,
+        "run_step": None if request.run is None else request.run.step,
+        "run_name": None if request.run is None else request.run.name,
+        "labels": request.labels,
+        "metadata": request.metadata,
+        "fingerprint": fingerprint,
+        "traceparent": traceparent,
+        "retry_of": retry_of,
+        "request": request,
+    }
+    job = job_row(session.execute(INSERT_JOB, values).one())
+    if request.labels:
+        labels = [{"digest": label_digest(*label), "job_id": job.id} for label in request.labels.items()]
+        session.execute(INSERT_LABEL, labels)
     if idempotency is not None:
         remember_key(session, project=project, entry=idempotency, job_id=job.id)
-    append_event(session, job.id, "job.queued", {"queue": job.queue, "priority": job.priority})
-    return job_row(job)
+    first_event(session, job.id, "job.queued", {"queue": job.queue, "priority": job.priority})
+    return job
 
 
 def find_job(session: Session, *, project: str, job_id: str) -> JobRow | None:
-    job = session.scalars(
-        select(tables.Job).where(tables.Job.project == project, tables.Job.id == job_id),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
+    job = session.execute(FIND_JOB, {"of_project": project, "job_id": job_id}).one_or_none()
     return None if job is None else job_row(job)
 
 
@@ -139,14 +141,14 @@ def find_request(session: Session, *, project: str, job_id: str) -> JobRequest |
 
 def find_finished_twin(session: Session, *, project: str, fingerprint: str) -> JobRow | None:
     """The newest job of the project that answered the same question."""
-    job = session.scalars(
-        select(tables.Job)
+    job = session.execute(
+        select(*JOB_COLUMNS)
         .where(
-            tables.Job.project == project,
-            tables.Job.fingerprint == fingerprint,
-            tables.Job.status == JobStatus.SUCCEEDED,
+            JOBS.c.project == project,
+            JOBS.c.fingerprint == fingerprint,
+            JOBS.c.status == JobStatus.SUCCEEDED,
         )
-        .order_by(tables.Job.id.desc())
+        .order_by(JOBS.c.id.desc())
         .limit(1)
     ).one_or_none()
     return None if job is None else job_row(job)
@@ -162,32 +164,32 @@ def list_jobs(
     order: Order = Order.NEWEST_FIRST,
 ) -> Page[JobRow]:
     """One page of a project's jobs by creation. Jobs that come or go between two pages shift nothing."""
-    query = _filtered(select(tables.Job).where(tables.Job.project == project), filters or JobFilters())
+    query = _filtered(select(*JOB_COLUMNS).where(JOBS.c.project == project), filters or JobFilters())
     if order is Order.NEWEST_FIRST:
-        query = query.order_by(tables.Job.id.desc())
-        query = query if after is None else query.where(tables.Job.id < after.job_id)
+        query = query.order_by(JOBS.c.id.desc())
+        query = query if after is None else query.where(JOBS.c.id < after.job_id)
     else:
-        query = query.order_by(tables.Job.id)
-        query = query if after is None else query.where(tables.Job.id > after.job_id)
+        query = query.order_by(JOBS.c.id)
+        query = query if after is None else query.where(JOBS.c.id > after.job_id)
     # One more than asked for tells whether there is a next page.
-    found = session.scalars(query.limit(limit + 1), execution_options={"populate_existing": True}).all()
+    found = session.execute(query.limit(limit + 1)).all()
     items = tuple(job_row(job) for job in found[:limit])
     has_more = len(found) > limit
     return Page(items=items, has_more=has_more, next=Cursor(items[-1].id) if has_more else None)
 
 
-def _filtered(query: Select[tables.Job], filters: JobFilters) -> Select[tables.Job]:
+def _filtered(query: Select[tuple[object, ...]], filters: JobFilters) -> Select[tuple[object, ...]]:
     if filters.status is not None:
-        query = query.where(tables.Job.status == filters.status)
+        query = query.where(JOBS.c.status == filters.status)
     if filters.verdict is not None:
-        query = query.where(tables.Job.verdict == filters.verdict)
+        query = query.where(JOBS.c.verdict == filters.verdict)
     if filters.run is not None:
-        query = query.where(tables.Job.run_id == filters.run)
+        query = query.where(JOBS.c.run_id == filters.run)
     if filters.created_after is not None:
-        query = query.where(tables.Job.created_at > filters.created_after)
+        query = query.where(JOBS.c.created_at > filters.created_after)
     for label in filters.labels:
         labelled = select(tables.JobLabel.job_id).where(tables.JobLabel.digest == label_digest(*label))
-        query = query.where(tables.Job.id.in_(labelled))
+        query = query.where(JOBS.c.id.in_(labelled))
     return query
 
 

@@ -29,10 +29,13 @@ class PendingJob:
     queue: str
 
 
-def mark_dispatched(session: Session, job_id: str) -> None:
-    """Remember that the broker has taken the message."""
+def mark_dispatched(session: Session, *job_ids: str) -> None:
+    """Remember that the broker has taken the messages of these jobs."""
     session.execute(
-        update(Job).where(*queued(job_id)).values(dispatched_at=now()).execution_options(synchronize_session=False)
+        update(Job)
+        .where(Job.id.in_(job_ids), Job.status == JobStatus.QUEUED)
+        .values(dispatched_at=now())
+        .execution_options(synchronize_session=False)
     )
 
 

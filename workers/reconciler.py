@@ -10,7 +10,7 @@ from celery import Celery
 from store.doorbell import BrokerDown, ring
 from store.presence import worker_seen
 from store.queue import expire_deadlines, mark_dispatched, requeue_lapsed, undispatched_jobs
-from store.staging import Staging
+from store.staging import open_staging
 from store.uploads import expire_uploads
 from workers.workshop import DATABASE_DOWN, Workshop
 
@@ -46,7 +46,7 @@ def reconcile(shop: Workshop, app: Celery, *, may_requeue: bool) -> None:
         with shop.sessions.begin() as session:
             requeued = requeue_lapsed(session)
     with shop.sessions.begin() as session:
-        expire_uploads(session, Staging(shop.blobs.staging))
+        expire_uploads(session, open_staging(shop.blobs))
     if late or requeued:
         log.info("reconciled", late=late, requeued=requeued)
     _ring_again(shop, app)

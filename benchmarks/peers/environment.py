@@ -47,6 +47,18 @@ def provenance() -> dict[str, object]:
     asked = {name.lower() for name, _ in pinned}
     installed = dict(line.split("==") for line in listed.stdout.splitlines() if "==" in line)
     return {
+        **machine(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "peers": {name: version for name, version in installed.items() if name.lower() in asked},
+        },
+    }
+
+
+def machine() -> dict[str, object]:
+    """Date and machine alone."""
+    return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "processor": _processor(),
@@ -54,11 +66,6 @@ def provenance() -> dict[str, object]:
             "threads": NUM_THREADS,
             "system": platform.platform(),
             "load_before": round(os.getloadavg()[0], 2),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "peers": {name: version for name, version in installed.items() if name.lower() in asked},
         },
     }
 

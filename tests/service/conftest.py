@@ -66,8 +66,7 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterat
             urls["database_url"] = stack.enter_context(database(server, template=TEMPLATE))
             urls["blobs_url"] = request.getfixturevalue("bucket_url")
         opened = open_parts(Settings(data=tmp_path, broker_url=broker, max_artifact_bytes=4 * 2**20, **urls))
-        stack.callback(opened.engine.dispose)
-        stack.callback(opened.doorbell.close)
+        stack.callback(opened.close)
         yield opened
 
 

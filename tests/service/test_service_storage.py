@@ -38,8 +38,7 @@ def without_storage(tmp_path: Path, broker: str, monkeypatch: pytest.MonkeyPatch
         record_artifact(session, project="default", blob=Blob(NAME, len(CONTENT)))
     with TestClient(create_app(parts), raise_server_exceptions=False) as client:
         yield client
-    parts.doorbell.close()
-    parts.engine.dispose()
+    parts.close()
 
 
 def test_whatever_needs_the_bytes_is_503_and_may_be_tried_again(without_storage: TestClient) -> None:

@@ -7,16 +7,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import make_url, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from store import tables
-from store.database import database_now, open_engine
+from store.database import PING_AFTER_SECONDS, POSTGRESQL_OPTIONS, database_now, open_engine, open_glances
 from store.identifiers import new_id, uuid7
 from store.jobs import find_job
 from store.records import JobRow
@@ -108,3 +109,51 @@ def test_identifiers_sort_by_creation_across_threads_and_are_version_7() -> None
     assert all(re.fullmatch(r"job_[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}", one[0]) for one in made)
     milliseconds = uuid7().int >> 80
     assert abs(milliseconds - time.time() * 1000) < 1000
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_connection_has_its_limits_unless_the_operator_says_otherwise(database_url: str) -> None:
+    def limits(url: str) -> dict[str, str]:
+        engine = open_engine(url)
+        with engine.connect() as connection:
+            told = {name: connection.execute(text(f"SHOW {name}")).scalar_one() for name in POSTGRESQL_OPTIONS}
+        engine.dispose()
+        return told
+
+    assert limits(database_url) == {
+        "statement_timeout": "30s", "lock_timeout": "20s", "idle_in_transaction_session_timeout": "1min",
+    }  # fmt: skip
+    own = make_url(database_url).update_query_dict({"options": "-c statement_timeout=7s"})
+    assert limits(own.render_as_string(hide_password=False))["statement_timeout"] == "7s"
+
+
+def test_a_glance_sees_what_is_committed_and_holds_nothing(
+    database_url: str, sessions: Sessions, submit: Callable[..., JobRow]
+) -> None:
+    job = submit()
+    engine = open_engine(database_url)
+    with open_glances(engine)() as glance:
+        assert find_job(glance, project="default", job_id=job.id) == job
+        with sessions.begin() as writer:  # a reader that held the row, or the database, would be in its way
+            writer.execute(update(tables.Job).values(priority=7))
+    with open_glances(engine)() as glance:
+        assert find_job(glance, project="default", job_id=job.id).priority == 7
+    engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_connections_that_a_restart_has_cut_cost_no_request(database_url: str, sessions: Sessions) -> None:
+    with ExitStack() as pooled:
+        for _ in range(5):
+            pooled.enter_context(sessions()).execute(text("SELECT 1"))
+    other = open_engine(database_url)
+    with other.connect() as connection:
+        connection.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                 "AND datname = current_database()")
+        )  # fmt: skip
+    other.dispose()
+    time.sleep(PING_AFTER_SECONDS)
+    for _ in range(5):
+        with sessions() as session:
+            assert session.execute(text("SELECT 7")).scalar_one() == 7

@@ -12,7 +12,8 @@ from pathlib import Path
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from store.database import alembic_config, migrate, open_engine
@@ -81,3 +82,19 @@ def run_migrate(url: str) -> int:
     environment = os.environ | {"SADDLESCOPE_DATABASE_URL": url}
     root = Path(__file__).resolve().parents[2]
     return subprocess.run([sys.executable, "-m", "store", "migrate"], env=environment, cwd=root, check=False).returncode
+
+
+def test_every_step_goes_up_and_down_with_data_in_it(
+    database_url: str, sessions: sessionmaker[Session], submit: Callable[..., JobRow]
+) -> None:
+    steps = [step.revision for step in ScriptDirectory.from_config(alembic_config(database_url)).walk_revisions()]
+    job = submit(of={"labels": {"team": "vision"}, "run": {"id": "r", "step": 1}})
+    for oldest in steps[1:]:
+        command.downgrade(alembic_config(database_url), oldest)
+        engine = open_engine(database_url)
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT id FROM jobs")).scalars().all() == [job.id]
+        engine.dispose()
+        migrate(database_url)
+        with sessions() as session:
+            assert find_job(session, project="default", job_id=job.id) == job
