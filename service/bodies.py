@@ -150,4 +150,7 @@ class _Blocks:
         if self._writing is not None:
             await asyncio.wait({self._writing})
             writing, self._writing = self._writing, None
+            if writing.exception() is not None:
+                # Of the failed block a part may have been written: nothing may follow it.
+                self._chunks, self._num_bytes = [], 0
             writing.result()

@@ -19,7 +19,7 @@ from store.commits import SharedCommits
 from store.database import on_outage, open_engine, open_glances, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
-from store.staging import Staging
+from store.staging import Staging, open_staging
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def open_parts(settings: Settings) -> Parts:
         sessions=sessions,
         glances=open_glances(engine),
         blobs=blobs,
-        staging=Staging(blobs.staging),
+        staging=open_staging(blobs),
         receptions=Receptions(),
         doorbell=doorbell,
         metrics=metrics,

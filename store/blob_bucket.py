@@ -40,7 +40,6 @@ class BucketBlobs:
     def __init__(self, bucket: S3Store, folder: Path, *, cache_bytes: int) -> None:
         self.folder = folder
         self._bucket = bucket
-        self.staging = folder / "uploads"
         self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
         self._cache = BlobCache(folder / "cache", max_bytes=cache_bytes)

@@ -24,7 +24,6 @@ class FolderBlobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.staging = folder / "uploads"
         self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
         (folder / "sha256").mkdir(exist_ok=True)

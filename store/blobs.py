@@ -47,9 +47,6 @@ CACHE_BYTES = 32 * 2**30
 class BlobStore(Protocol):
     """Every method but the first may raise StorageUnavailable; a name that is no hash is a ValueError."""
 
-    staging: Path
-    """A local folder from whose file system `adopt` takes files: for uploads that are not complete."""
-
     @property
     def folder(self) -> Path:
         """A folder of this machine, in whose file system `adopt` finds its files."""

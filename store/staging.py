@@ -185,6 +185,8 @@ class StagedFile:
         if expected is not None and expected != blob.id:
             raise DigestMismatch(expected, blob.id)
         with full_storage_named():
+            # Young, however long the last byte is ago: a collector of garbage spares what was written lately.
+            os.utime(self._file.fileno())
             os.fsync(self._file.fileno())
             # Staged under two names until then: an adopted file may be gone, and the process may die.
             second_name = self._staging.folder / new_id("tmp")
@@ -204,3 +206,8 @@ class StagedFile:
         digest = self._running.hexdigest()
         self._running = None
         return digest
+
+
+def open_staging(blobs: BlobStore) -> Staging:
+    """The uploads in progress of a blob store."""
+    return Staging(blobs.folder / "uploads")

@@ -14,7 +14,7 @@ from celery import Celery
 
 from store.doorbell import BrokerDown, ring
 from store.queue import expire_deadlines, mark_dispatched, requeue_lapsed, undispatched_jobs
-from store.staging import Staging
+from store.staging import open_staging
 from store.succession import bury_workers
 from store.uploads import expire_uploads
 from store.waiting import explain_waiting
@@ -94,7 +94,7 @@ def _ring_again(now: Round) -> None:
 
 def _expire_uploads(now: Round) -> None:
     with now.shop.sessions.begin() as session:
-        expire_uploads(session, Staging(now.shop.blobs.staging))
+        expire_uploads(session, open_staging(now.shop.blobs))
 
 
 def _explain_waiting(now: Round) -> None:

@@ -149,3 +149,24 @@ def test_a_full_disk_is_told(with_settings: Callable[..., TestClient], bytes_on_
         signal.signal(signal.SIGXFSZ, previous)
     assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
     assert bytes_on_disk() == []
+
+
+def digest_header(content: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
+
+
+@pytest.mark.parametrize("header", ["Repr-Digest", "Content-Digest"])
+def test_a_digest_header_is_held_against_the_bytes(client: TestClient, header: str) -> None:
+    unknown = f"{digest_header(CONTENT)}, sha-512=:AAAA:"
+    assert client.post("/v1/artifacts", content=CONTENT, headers={header: unknown}).status_code == 201
+    wrong = client.post("/v1/artifacts", content=b"damaged", headers={header: digest_header(CONTENT)})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "digest_mismatch")
+    assert client.head(f"/v1/artifacts/{id_of(b'damaged')}").status_code == 404
+    other = client.put(f"/v1/artifacts/{id_of(b'x')}", content=b"x", headers={header: digest_header(CONTENT)})
+    assert (other.status_code, other.json()["code"]) == (422, "digest_mismatch")
+
+
+@pytest.mark.parametrize("garbled", ["sha-256=abc", "sha-256=:YWJj:", "sha-256=:?:", "sha-256", ""])
+def test_a_digest_header_that_cannot_be_understood_is_refused(client: TestClient, garbled: str) -> None:
+    answer = client.post("/v1/artifacts", content=CONTENT, headers={"Repr-Digest": garbled})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")

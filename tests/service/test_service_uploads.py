@@ -18,7 +18,7 @@ from service.app import create_app
 from service.parts import Parts
 from service.settings import Auth
 from store.keys import Scope, create_key
-from store.staging import Staging
+from store.staging import open_staging
 from store.uploads import expire_uploads
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -218,7 +218,7 @@ def test_an_upload_goes_on_after_a_restart_from_what_is_durable(client: TestClie
     (file,) = staged(parts)
     with file.open("ab") as torn:
         torn.write(b"written and never made durable")
-    again = replace(parts, staging=Staging(parts.blobs.staging))  # what a new process begins with
+    again = replace(parts, staging=open_staging(parts.blobs))  # what a new process begins with
     restarted = TestClient(create_app(again))
     assert offset_of(restarted, path) == 1_500_000
     assert send(restarted, path, 1_500_000, CONTENT[1_500_000:]).headers["saddlescope-artifact"] == id_of(CONTENT)

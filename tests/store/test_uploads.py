@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from store.artifacts import find_artifact, record_artifact
 from store.blobs import Blob, open_blobs
 from store.quotas import QuotaExceeded, list_storage, set_quota, used_bytes
-from store.staging import Staging, UploadBusy
+from store.staging import Staging, UploadBusy, open_staging
 from store.uploads import (
     ORPHAN_SECONDS,
     UploadRow,
@@ -28,7 +28,7 @@ from store.uploads import (
 
 @pytest.fixture
 def staging(tmp_path: Path) -> Staging:
-    return Staging(open_blobs(tmp_path / "blobs").staging)
+    return open_staging(open_blobs(tmp_path / "blobs"))
 
 
 def create(
