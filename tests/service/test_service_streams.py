@@ -148,11 +148,14 @@ def test_the_poller_rests_when_nobody_reads(url: str, parts: Parts) -> None:
     def count(*arguments: object) -> None:
         statements.append(str(arguments[2]))
 
-    time.sleep(0.3)
+    def is_quiet() -> bool:
+        statements.clear()
+        time.sleep(0.5)
+        return not statements
+
     event.listen(parts.engine, "before_cursor_execute", count)
-    time.sleep(0.5)
+    wait_until(is_quiet)
     event.remove(parts.engine, "before_cursor_execute", count)
-    assert statements == []
 
 
 def _ended(url: str) -> str:

@@ -191,7 +191,7 @@ def test_a_deliverer_that_dies_in_between_is_replaced(
     register(http, told)
     finish(submit(http))
     with lenient_parts.sessions.begin() as session:
-        assert claim_delivery(session, lease_seconds=0.3) is not None
+        assert claim_delivery(session, lease_seconds=2) is not None
     assert deliverer.deliver_one() is None
     deliverer.start()  # the process that came after
     wait_until(lambda: told.received)
