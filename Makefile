@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check format serve bench bench-engine lock clean
+.PHONY: setup demo test fuzz check format serve bench bench-engine lock clean
 
 setup: .venv/.ready
 
@@ -20,6 +20,9 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz operators --minutes 10
 
 check: setup
 	$(BIN)/ruff format --check .

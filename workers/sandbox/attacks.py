@@ -17,6 +17,8 @@ from workers.sandbox import kernel
 
 _PTRACE_SEIZE = 0x4206
 _HANDLE_BYTES = 128
+
+TOO_MUCH_MEMORY = "take more memory than allowed"
 _AT_FDCWD = -100
 
 
@@ -277,6 +279,6 @@ ACTIONS: Mapping[str, Callable[[Scene], None]] = {
     "make shared memory": _shared_memory,
     "change the personality": _personality,
     "raise a limit": _higher_limit,
-    "take more memory than allowed": _too_much_memory,
+    TOO_MUCH_MEMORY: _too_much_memory,
 }
 """By the words in which the worker reports them."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import saddlescope
 from workers.protocol import Limits
 from workers.sandbox import kernel, landlock, policy
 
@@ -124,7 +125,9 @@ def _no_files(confinement: Confinement) -> None:
         landlock.restrict()
         return
     written = (*map(Path, _CUDA_WRITES), *Path("/dev").glob("nvidia[0-9]*"))
-    read = map(Path, (*_CUDA_READS, *sys.path))
+    # The interpreter, its libraries and our own code; never sys.path, which may begin with the folder of the data.
+    own = (Path(saddlescope.__file__).parent, Path(__file__).parent.parent)
+    read = (*map(Path, (*_CUDA_READS, sys.prefix, sys.base_prefix)), *own)
     landlock.restrict([*(landlock.Beneath(path, is_writable=True) for path in written), *map(landlock.Beneath, read)])
 
 
