@@ -124,8 +124,8 @@ def tridiagonalize(
 
     Costs k products and at most O(n k²) flops: a vector is made orthogonal to all before it when `Overlaps` says that it is no
     longer so. k is smaller than asked if the Krylov space is exhausted or `should_stop` says so, which is asked every
-    `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those
-    that are written, and uses no further one.
+    `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those that are written, and uses no
+    further one.
 
     A run that starts from another's `state`, with the same arguments, gives the same cycle bit for bit; `on_state` is told
     the state every `state_every_seconds`, and may raise to stop.
