@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test fuzz check format serve bench bench-engine lock clean
+.PHONY: setup demo test fuzz check format serve bench bench-gpu lock clean
 
 setup: .venv/.ready
 
@@ -35,10 +35,10 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
-	$(BIN)/python -m benchmarks toy_latency load uploads scrape
+	$(BIN)/python -m benchmarks
 
-bench-engine: setup
-	$(BIN)/python -m benchmarks products extreme_pairs dense_verdict
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu
 
 lock: setup
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | (echo '# Exact versions of everything that development, tests and the demo use. `make lock` renews it.'; cat) > requirements.lock.new

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …]`: every benchmark of the table, or those named; exits 1 if one breaks its promise."""
+"""`python -m benchmarks [NAME …]`: every benchmark, or those named, and one table of ratios; exits 1 if a promise is broken."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from functools import partial
 
 from benchmarks import load, products, scrape, toy_latency, uploads
 from benchmarks.peers import compare, dense_verdict
+from benchmarks.promises import Promise, print_table
 
 
 @dataclass(frozen=True)
 class Benchmark:
     name: str
-    run: Callable[[], bool]
-    """Prints its table; True if what the documentation promises holds."""
-    run_quickly: Callable[[], bool] | None = None
+    run: Callable[[], list[Promise]]
+    """Prints its figures and gives what they say of the promises."""
+    run_quickly: Callable[[], list[Promise]] | None = None
     """The same in one repeat and without a result file, where there is a shorter way."""
 
 
@@ -41,17 +42,15 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parsed.names
     if unknown := set(chosen) - set(names):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    broken = []
+    promises: list[Promise] = []
     for benchmark in BENCHMARKS:
         if chosen and benchmark.name not in chosen:
             continue
         print(f"== {benchmark.name}", flush=True)
         run = benchmark.run_quickly if parsed.quick and benchmark.run_quickly is not None else benchmark.run
-        if not run():
-            broken.append(benchmark.name)
-    if broken:
-        print(f"promises broken: {', '.join(broken)}")
-    return 1 if broken else 0
+        promises += run()
+    print_table(promises)
+    return 0 if all(promise.is_kept for promise in promises) else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long a two-parameter job takes from POST to report on a warm service, beside the bare cost of a request.
 
-Starts the whole service on a folder of its own. Fails above `MEDIAN_SECONDS`.
+Starts the whole service on a folder of its own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,9 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.promises import Promise
 from benchmarks.services import running_service
 
-MEDIAN_SECONDS = 0.3
+MEDIAN_SECONDS = 0.15
 NUM_WARM_UP = 3
 NUM_JOBS = 40
 REQUEST = {
@@ -45,8 +45,8 @@ class Timing:
         return self.total - self.queued - self.runner - self.stored
 
 
-def run() -> bool:
-    """Measure and print; True if the median keeps its promise."""
+def run() -> list[Promise]:
+    """Measure and print."""
     with tempfile.TemporaryDirectory() as data, running_service(Path(data)) as service:
         connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
         for _ in range(NUM_WARM_UP):
@@ -62,9 +62,8 @@ def run() -> bool:
     _print("  request and response", [timing.answered for timing in timings])
     _print("GET /healthz (reference)", requests)
     median = statistics.median(timing.total for timing in timings)
-    verdict = "ok" if median <= MEDIAN_SECONDS else "TOO SLOW"
-    print(f"{median / statistics.median(requests):.0f} bare requests; {median:.3f} s of {MEDIAN_SECONDS} s: {verdict}")
-    return median <= MEDIAN_SECONDS
+    print(f"{median / statistics.median(requests):.0f} bare requests")
+    return [Promise("two-parameter job, seconds from POST to report", median, MEDIAN_SECONDS)]
 
 
 def _time_job(connection: http.client.HTTPConnection) -> Timing:
@@ -99,7 +98,3 @@ def _time_request(connection: http.client.HTTPConnection) -> float:
 def _print(name: str, seconds: Sequence[float]) -> None:
     cuts = statistics.quantiles(seconds, n=100, method="inclusive")
     print(f"{name:<28}{cuts[49]:>8.3f}{cuts[89]:>8.3f}{cuts[98]:>8.3f}")
-
-
-if __name__ == "__main__":
-    sys.exit(0 if run() else 1)

@@ -19,6 +19,7 @@ from benchmarks.peers.environment import provenance, write_results
 from benchmarks.peers.models import DENSE, read_subject, write_subject
 from benchmarks.peers.question import NUM_ROUNDS, TARGET_RATIO
 from benchmarks.peers.racing import Entry, NoAnswer, Solve, started
+from benchmarks.promises import Promise
 
 OURS = Entry("dense_ours", "Saddlescope", is_peer=False)
 REFERENCE = Entry("dense_reference", "torch.func.hessian + eigh", is_peer=False)
@@ -26,16 +27,18 @@ LIMIT_SECONDS = 180.0
 ENDS_RTOL = 1e-9
 
 
-def run(*, quick: bool = False) -> bool:
-    """Measure and print; True if we agree and are in time."""
+def run(*, quick: bool = False) -> list[Promise]:
+    """Measure and print."""
     try:
-        return _run(quick=quick)
+        ratio = _run(quick=quick)
     except NoAnswer as reason:
         print(f"  no comparison: {reason}")
-        return False
+        ratio = None
+    return [Promise(f"dense Hessian and verdict of hessian + eigh's time: {DENSE.title}", ratio, TARGET_RATIO)]
 
 
-def _run(*, quick: bool) -> bool:
+def _run(*, quick: bool) -> float | None:
+    """Our time over the reference's; None where the answers differ."""
     rounds = 1 if quick else NUM_ROUNDS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,7 +70,7 @@ def _run(*, quick: bool) -> bool:
             "contestants": [_results(OURS, ours), _results(REFERENCE, reference)],
         }
         print(f"written to {write_results('dense_verdict', {**provenance(), **results}).name}")
-    return is_kept
+    return ratio if disagreement is None else None
 
 
 def _disagreement(ours: Solve, reference: Solve) -> str | None:

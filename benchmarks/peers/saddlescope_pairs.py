@@ -45,7 +45,7 @@ def prepare(subject: Subject) -> Callable[[int, Setting], Answer]:
         )
         coefficients = cycle.ritz().coefficients
         ends = torch.cat([coefficients[:, :PAIRS_AT_EACH_END], coefficients[:, -PAIRS_AT_EACH_END:]], dim=1)
-        vectors = torch.stack([cycle.vector(column) for column in ends.T])
+        vectors = ends.T.to(cycle.basis) @ cycle.basis
         return Answer({"vectors": vectors}, operator.num_matvecs - before)
 
     return solve

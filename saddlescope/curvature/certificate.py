@@ -64,7 +64,7 @@ def lambda_min_bound(cycle: LanczosCycle, *, size: int, failure_probability: flo
     """λ_min is at least this, with probability 1 − failure_probability over the uniform start vector.
 
     `product_error` bounds ‖H q − (computed H q)‖ for unit q; `recurrence_slack` is subtracted. The cycle must be unrestarted and
-    reorthogonalized.
+    its basis orthonormal to rounding.
     """
     slack = recurrence_slack(cycle, product_error=product_error)
     lowest = cycle.ritz().values[0].item()

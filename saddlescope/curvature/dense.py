@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,24 +16,67 @@ from torch import Tensor
 from saddlescope.curvature.operator import HessianOperator
 
 BLOCK = 16
+FEW = 4
+INVERSE_STEPS = 3
+OFFSET = 8
+APART = 1000
+SMALL = 256
 EPS64 = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
 class DenseSpectrum:
-    """All eigenpairs of a symmetrized Hessian.
+    """All eigenvalues of a symmetrized Hessian, and its eigenvectors.
 
     Attributes:
         hessian: (n, n) float64, symmetric.
         eigenvalues: (n,) float64, ascending.
-        eigenvectors: (n, n) float64, columns.
         asymmetry: estimate of ‖(H − Hᵀ)/2‖₂ before symmetrizing.
     """
 
     hessian: Tensor
     eigenvalues: Tensor
-    eigenvectors: Tensor
     asymmetry: float
+
+    @cached_property
+    def eigenvectors(self) -> Tensor:
+        """(n, n) float64, columns. Costs four times what the eigenvalues did, once: ask `invariant_basis` for a few."""
+        vectors: Tensor = torch.linalg.eigh(self.hessian).eigenvectors
+        return vectors
+
+    def invariant_basis(self, start: int, stop: int) -> Tensor:
+        """Orthonormal columns (n, stop − start) that span the eigenvectors of these eigenvalues, in no order within them.
+
+        By inverse iteration where they are few and apart from the others, if its residual is that of an eigensolver; else
+        from all. Orthogonal to another such basis up to rounding over the gap between their eigenvalues.
+        """
+        values = self.eigenvalues
+        outside = [values[start] - values[start - 1]] if start else []
+        outside += [values[stop] - values[stop - 1]] if stop < values.numel() else []
+        is_apart = all(gap.item() > APART * self.rounding for gap in outside)
+        is_cheaper = values.numel() >= SMALL and stop - start <= FEW and "eigenvectors" not in vars(self)
+        if is_apart and is_cheaper:
+            found = self._by_inverse_iteration(start, stop)
+            if found is not None:
+                return found
+        return self.eigenvectors[:, start:stop]
+
+    def _by_inverse_iteration(self, start: int, stop: int) -> Tensor | None:
+        """V ← orth((H − σI)⁻¹V), σ beside the eigenvalues asked; None where their span is not found to rounding."""
+        n, device = self.eigenvalues.numel(), self.eigenvalues.device
+        wanted = self.eigenvalues[start:stop]
+        nudge = OFFSET * self.rounding
+        shifted = self.hessian - (wanted.mean() - nudge) * torch.eye(n, dtype=torch.float64, device=device)
+        factors, pivots = torch.linalg.lu_factor(shifted)
+        generator = torch.Generator().manual_seed(0)
+        vectors = torch.randn(n, stop - start, generator=generator, dtype=torch.float64).to(device)
+        for _ in range(INVERSE_STEPS):
+            vectors = torch.linalg.qr(torch.linalg.lu_solve(factors, pivots, vectors)).Q
+        products = self.hessian @ vectors
+        projected = vectors.T @ products
+        residual = (products - vectors @ projected).norm().item()
+        missed = (torch.linalg.eigvalsh((projected + projected.T) / 2) - wanted).abs().max().item()
+        return vectors if residual <= OFFSET * self.rounding and missed <= self.rounding else None
 
     @property
     def scale(self) -> float:
@@ -135,9 +179,8 @@ def antisymmetric_norm(matrix: Tensor) -> float:
 
 
 def dense_spectrum(operator: HessianOperator, *, on_progress: Callable[[float], None] | None = None) -> DenseSpectrum:
-    """All eigenpairs of H through n products and one eigendecomposition in float64 (O(n³) flops, 3 n² numbers)."""
+    """All eigenvalues of H through n products and O(n³) flops in float64; eigenvectors when they are asked for."""
     hessian = dense_hessian(operator, on_progress=on_progress)
     asymmetry = antisymmetric_norm(hessian)
     hessian = (hessian + hessian.T) / 2
-    eigenvalues, eigenvectors = torch.linalg.eigh(hessian)
-    return DenseSpectrum(hessian, eigenvalues, eigenvectors, asymmetry)
+    return DenseSpectrum(hessian, torch.linalg.eigvalsh(hessian), asymmetry)

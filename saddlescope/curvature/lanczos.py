@@ -1,4 +1,4 @@
-"""Lanczos tridiagonalization with full reorthogonalization, its Ritz pairs, and its state for a later resumption."""
+"""Lanczos tridiagonalization with a basis that stays orthonormal, its Ritz pairs, and its state for a later resumption."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saddlescope.curvature.orthogonal import accurate_dot, accurate_norm, breakdown_tol, orthogonalize
+from saddlescope.curvature.reorthogonalization import Overlaps
 
 Matvec = Callable[[Tensor], Tensor]
 
@@ -84,6 +85,7 @@ class LanczosState:
         vector: (n,), q_{step+1}.
         step: products done.
         seed: whatever the caller drew the start vector from, to know its own states again.
+        overlaps: (2, step), `Overlaps.state`.
     """
 
     alpha: Tensor
@@ -91,7 +93,8 @@ class LanczosState:
     basis: Tensor
     vector: Tensor
     step: int
-    seed: int | None = None
+    seed: int | None
+    overlaps: Tensor
 
 
 def tridiagonal(alpha: Tensor, beta: Tensor) -> Tensor:
@@ -119,9 +122,10 @@ def tridiagonalize(
 ) -> LanczosCycle:
     """Tridiagonalize a symmetric operator from a start vector (n,).
 
-    Costs k products and O(n k²) flops; k is smaller than asked if the Krylov space is exhausted or `should_stop` says so,
-    which is asked every `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those
-    that are written, and uses two more.
+    Costs k products and at most O(n k²) flops: a vector is made orthogonal to all before it when `Overlaps` says that it is no
+    longer so. k is smaller than asked if the Krylov space is exhausted or `should_stop` says so, which is asked every
+    `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those that are written, and uses no
+    further one.
 
     A run that starts from another's `state`, with the same arguments, gives the same cycle bit for bit; `on_state` is told
     the state every `state_every_seconds`, and may raise to stop.
@@ -141,23 +145,29 @@ def tridiagonalize(
         _restore(state, basis, seed)
         alpha, beta = state.alpha.tolist(), state.beta.tolist()
     is_exhausted = False
+    overlaps = Overlaps(start.dtype, None if state is None else state.overlaps)
     told = time.monotonic()
     for step in range(len(alpha), num_matvecs):
-        vector = matvec(basis[step]).clone(memory_format=torch.contiguous_format)
+        vector = basis[step + 1]
         if step > 0:
-            vector.sub_(basis[step - 1], alpha=beta[-1])
+            torch.sub(matvec(basis[step]), basis[step - 1], alpha=beta[-1], out=vector)
+        else:
+            vector.copy_(matvec(basis[step]))
         alpha.append(accurate_dot(vector, basis[step]))
         vector.sub_(basis[step], alpha=alpha[-1])
-        beta.append(orthogonalize(vector, basis[: step + 1]))
+        norm = accurate_norm(vector)
+        if overlaps.advance(alpha, beta, norm):
+            norm, overlap = orthogonalize(vector, basis[: step + 1])
+            overlaps.orthogonalized(overlap)
+        beta.append(norm)
         is_exhausted = step + 1 == size or beta[-1] <= breakdown_tol(alpha, beta, start.dtype)
         if is_exhausted:
             break
-        torch.div(vector, beta[-1], out=basis[step + 1])
-        del vector
+        vector.div_(beta[-1])
         if should_stop is not None and (step + 1) % check_every == 0 and should_stop(_cycle(basis, alpha, beta, False)):
             break
         if on_state is not None and time.monotonic() - told >= state_every_seconds:
-            on_state(_state(basis, alpha, beta, seed))
+            on_state(_state(basis, alpha, beta, seed, overlaps))
             told = time.monotonic()
     return _cycle(basis, alpha, beta, is_exhausted)
 
@@ -175,10 +185,10 @@ def _restore(state: LanczosState, basis: Tensor, seed: int | None) -> None:
     basis[state.step] = state.vector
 
 
-def _state(basis: Tensor, alpha: list[float], beta: list[float], seed: int | None) -> LanczosState:
+def _state(basis: Tensor, alpha: list[float], beta: list[float], seed: int | None, overlaps: Overlaps) -> LanczosState:
     step = len(alpha)
     coefficients = torch.tensor([alpha, beta], dtype=torch.float64)
-    return LanczosState(coefficients[0], coefficients[1], basis[:step], basis[step], step, seed)
+    return LanczosState(coefficients[0], coefficients[1], basis[:step], basis[step], step, seed, overlaps.state)
 
 
 def _cycle(basis: Tensor, alpha: list[float], beta: list[float], is_exhausted: bool) -> LanczosCycle:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
 from torch.fx.node import Argument
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
+from saddlescope.curvature.in_place import reuse_memory
 from saddlescope.curvature.simplify import simplify
 
 aten = torch.ops.aten
@@ -33,19 +34,28 @@ class LinearMap:
     """v (n,) to Hv (n,) at one θ and one batch, by replay; `num_bytes` is what its constants hold."""
 
     def __init__(self, graph: fx.Graph, constants: Mapping[str, Tensor]) -> None:
-        self._replay = fx.GraphModule(_Constants(constants), graph)
+        self._graph, self._constants = _copied(graph), constants
+        reuse_memory(graph)
+        self._product = _program(graph, constants)
         seen = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in constants.values()}
         self.num_bytes = sum(seen.values())
 
     def __call__(self, vector: Tensor) -> Tensor:
         with torch.no_grad():
-            product: Tensor = self._replay(vector)
+            product: Tensor = self._product(vector)
         return product
+
+    @cached_property
+    def _rows(self) -> fx.GraphModule:
+        # Nothing is written in place, for which vmap lacks rules; what could be viewed singly may have to be copied in a block.
+        for node in self._graph.nodes:
+            node.target = aten.reshape.default if node.target is aten.view.default else node.target
+        return _program(self._graph, self._constants)
 
     def rows(self, block: Tensor) -> Tensor:
         """Rows H·block[i] (k, n), batched by vmap."""
         with torch.no_grad():
-            products: Tensor = torch.func.vmap(self._replay)(block)
+            products: Tensor = torch.func.vmap(self._rows)(block)
         return products
 
 
@@ -71,13 +81,18 @@ def linearize(gradient: Gradient, theta: Tensor) -> LinearMap | None:
     return LinearMap(graph, constants)
 
 
-class _Constants(nn.Module):
-    """Holds the constants under their names, as plain attributes: nothing here is a parameter or moves by itself."""
+def _program(graph: fx.Graph, constants: Mapping[str, Tensor]) -> fx.GraphModule:
+    """The graph as it is now, as a function; its constants are plain attributes: buffers take ten times as long to look up."""
+    program = fx.GraphModule(nn.Module(), fx.Graph())
+    vars(program).update(constants)
+    program.graph = graph
+    return program
 
-    def __init__(self, constants: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        for name, tensor in constants.items():
-            self.register_buffer(name, tensor, persistent=False)
+
+def _copied(graph: fx.Graph) -> fx.Graph:
+    copied = fx.Graph()
+    copied.output(copied.graph_copy(graph, {}))
+    return copied
 
 
 class _Recorder(TorchDispatchMode):
@@ -91,7 +106,18 @@ class _Recorder(TorchDispatchMode):
         self._named = WeakIdKeyDictionary()
         self._nodes[tangent] = self.graph.placeholder("vector")
 
+    def _moves(self, values: Sequence[object]) -> bool:
+        """Whether a tangent is among the arguments, which hold tensors in lists at most."""
+        return any(
+            self._moves(value)
+            if isinstance(value, (list, tuple))
+            else isinstance(value, Tensor) and value in self._nodes
+            for value in values
+        )
+
     def _node(self, value: Argument) -> Argument:
+        if isinstance(value, (list, tuple)):
+            return [self._node(part) for part in value]
         if not isinstance(value, Tensor):
             return value
         if value in self._nodes:
@@ -108,18 +134,19 @@ class _Recorder(TorchDispatchMode):
         self,
         function: torch._ops.OpOverload,
         types: Sequence[type],
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
+        args: tuple[Argument, ...] = (),
+        kwargs: dict[str, Argument] | None = None,
     ) -> object:
         kwargs = kwargs or {}
-        found: list[bool] = []
-        tree_map(lambda value: found.append(isinstance(value, Tensor) and value in self._nodes), (args, kwargs))
-        if not any(found):
+        if not self._moves((*args, *kwargs.values())):
             return function(*args, **kwargs)
         if function._schema.is_mutable:
             self._free_target(args[0])
-        node_args, node_kwargs = tree_map(self._node, (args, kwargs))
-        node = self.graph.call_function(function, node_args, node_kwargs)
+        node = self.graph.call_function(
+            function,
+            tuple(self._node(value) for value in args),
+            {name: self._node(value) for name, value in kwargs.items()},
+        )
         result = function(*args, **kwargs)
         self._track(result, node)
         return result

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,11 +15,15 @@ from saddlescope.curvature.errors import NotDifferentiable
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.products import BatchProducts, Mode, prepare
 
-QUICK_SECONDS = 1e-3
+QUICK_SECONDS = 1.0
+QUICK_BYTES = 100 * 2**20
 FEW_MATVECS = 30
-NUM_TIMED = 2
+NUM_ROUNDS = 4
+CLOSE = 1.5
+CLEARLY = 0.85
+"""A mode gives way to one further down in `PREFERENCE` for at most this share of its time: noise is less, two runs choose alike."""
 AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
-CANDIDATES = (Mode.KEPT_GRAPH, Mode.LINEARIZED, Mode.FORWARD_OVER_REVERSE)
+PREFERENCE = (Mode.LINEARIZED, Mode.KEPT_GRAPH, Mode.REVERSE_OVER_REVERSE, Mode.FORWARD_OVER_REVERSE)
 
 
 @dataclass(frozen=True)
@@ -53,44 +58,70 @@ def choose_mode(objective: Objective, theta: Tensor, *, expected_matvecs: int, b
     """The mode with the least total time for so many products over the whole data set, within the memory budget.
 
     Each is timed on the first batch and compared with reverse over reverse from scratch (relative 1e-4 in float32, 1e-9 in
-    float64). Costs about 35 gradients of one batch; two products where a product takes less than a millisecond or few
-    are expected.
+    float64). Those that are close are timed again by turns, the least of each counts, and between equals `PREFERENCE`
+    decides. Costs about 45 gradients of one batch; two products where graphs and products are tiny or few are expected.
 
     Raises:
         NotDifferentiable: if an operation has no second derivative.
     """
     _, batch = next(objective.batches())
     vector = _probe(theta)
-    if expected_matvecs < FEW_MATVECS or _is_quick(objective, theta, vector):
+    if expected_matvecs < FEW_MATVECS or _is_quick(objective, theta, vector, expected_matvecs):
         return _unmeasured(objective, theta, budget_bytes)
+
+    def costs() -> dict[Mode, float]:
+        return _total_seconds(timings, objective.num_batches(), budget_bytes, expected_matvecs)
+
     scratch = prepare(Mode.REVERSE_OVER_REVERSE, objective, theta, batch)
     truth, scratch_seconds = _timed(theta.device, lambda: scratch.product(vector))
     timings = {Mode.REVERSE_OVER_REVERSE: Timing(scratch_seconds, 0.0, 0)}
     rejected: dict[Mode, str] = {}
-    first: BatchProducts | None = None
-    for mode in CANDIDATES:
-        outcome = _try(mode, objective, theta, truth=truth, vector=vector)
+    held: dict[Mode, BatchProducts] = {Mode.REVERSE_OVER_REVERSE: scratch}
+    for mode in PREFERENCE:
+        outcome = None if mode in timings else _try(mode, objective, theta, truth=truth, vector=vector)
         if isinstance(outcome, str):
             rejected[mode] = outcome
-        elif outcome[1].num_bytes > budget_bytes:
+        elif outcome is not None and outcome[1].num_bytes > budget_bytes:
             rejected[mode] = f"keeps {outcome[1].num_bytes} bytes a batch, more than {budget_bytes}"
-        else:
-            timings[mode] = outcome[1]
-            cost = _total_seconds(timings, objective.num_batches(), budget_bytes, expected_matvecs)
+        elif outcome is not None:
+            held[mode], timings[mode] = outcome
             # Losers are released at once: two kept graphs may not fit.
-            first = outcome[0] if min(cost, key=cost.__getitem__) is mode else first
+            held = _within(budget_bytes, held, costs())
         del outcome
-    cost = _total_seconds(timings, objective.num_batches(), budget_bytes, expected_matvecs)
-    mode = min(cost, key=cost.__getitem__)
-    return ModeChoice(mode, _overflow(timings), timings, rejected, first)
+    for _ in range(NUM_ROUNDS if len(held) > 1 else 0):
+        for mode, products in held.items():
+            _, seconds = _timed(theta.device, partial(products.product, vector))
+            timings[mode] = replace(timings[mode], product_seconds=min(seconds, timings[mode].product_seconds))
+    mode = preferred(costs())
+    return ModeChoice(mode, _overflow(timings), timings, rejected, held.get(mode))
 
 
-def _is_quick(objective: Objective, theta: Tensor, vector: Tensor) -> bool:
-    """Whether a product with a kept graph takes so little time that measuring more would not pay."""
+def preferred(seconds: Mapping[Mode, float]) -> Mode:
+    """The first in order of preference that nothing beats clearly."""
+    least = min(seconds.values())
+    return next(mode for mode in PREFERENCE if mode in seconds and CLEARLY * seconds[mode] <= least)
+
+
+def _within(
+    budget_bytes: int, held: Mapping[Mode, BatchProducts], seconds: Mapping[Mode, float]
+) -> dict[Mode, BatchProducts]:
+    """Those that may still win, the best first, as far as they fit together."""
+    kept, used = dict[Mode, BatchProducts](), 0
+    for mode in sorted(held, key=seconds.__getitem__):
+        used += held[mode].num_bytes
+        if used <= budget_bytes and seconds[mode] <= CLOSE * min(seconds.values()):
+            kept[mode] = held[mode]
+    return kept
+
+
+def _is_quick(objective: Objective, theta: Tensor, vector: Tensor, num_matvecs: int) -> bool:
+    """Whether all products together run over so little memory, in so little time, that measuring more would not pay."""
     _, batch = next(objective.batches())
     kept = prepare(Mode.KEPT_GRAPH, objective, theta, batch)
     _, seconds = _timed(theta.device, lambda: kept.product(vector))
-    return seconds < QUICK_SECONDS
+    count = objective.num_batches() * num_matvecs
+    # Bytes are the same in every run; seconds alone would decide by noise.
+    return count * kept.num_bytes < QUICK_BYTES and count * seconds < QUICK_SECONDS
 
 
 def _unmeasured(objective: Objective, theta: Tensor, budget_bytes: int) -> ModeChoice:
@@ -103,7 +134,7 @@ def _unmeasured(objective: Objective, theta: Tensor, budget_bytes: int) -> ModeC
 
 def _overflow(timings: Mapping[Mode, Timing]) -> Mode:
     """The fastest mode that keeps nothing."""
-    return min((mode for mode in timings if not mode.keeps_memory), key=lambda mode: timings[mode].product_seconds)
+    return preferred({mode: timing.product_seconds for mode, timing in timings.items() if not mode.keeps_memory})
 
 
 def _total_seconds(
@@ -125,9 +156,11 @@ def _try(
     """The mode's products and timing on the first batch, or why it is dropped."""
     _, batch = next(objective.batches())
     try:
-        products, prepare_seconds = _timed(theta.device, lambda: prepare(mode, objective, theta, batch))
+        repeats = 2 if mode.keeps_memory and objective.num_batches() > 1 else 1  # at first, torch imports what it needs
+        for _ in range(repeats):
+            products, prepare_seconds = _timed(theta.device, lambda: prepare(mode, objective, theta, batch))
         found, _ = _timed(theta.device, lambda: products.product(vector))
-        product_seconds = min(_timed(theta.device, lambda: products.product(vector))[1] for _ in range(NUM_TIMED))
+        _, product_seconds = _timed(theta.device, lambda: products.product(vector))
     # Whatever an operation without this kind of derivative raises inside torch: another mode does the work.
     except (RuntimeError, NotImplementedError, TypeError, ValueError, NotDifferentiable) as failure:
         return "out of memory" if is_out_of_memory(failure) else f"{type(failure).__name__}: {failure}"

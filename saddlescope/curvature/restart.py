@@ -104,7 +104,7 @@ class KrylovSpace:
             vector.addmv_(storage[:k].T, self._matrix[k, :k].to(storage), alpha=-1)
         alpha = accurate_dot(vector, storage[k])
         vector.sub_(storage[k], alpha=alpha)
-        beta = orthogonalize(vector, storage[: k + 1])
+        beta = orthogonalize(vector, storage[: k + 1]).norm
         self._matrix[:k, k] = self._matrix[k, :k]
         self._matrix[k, k] = alpha
         self._dropped[k] = 0.0
@@ -148,8 +148,7 @@ class KrylovSpace:
         self._matrix[p, :p] = 0.0
         vector = start.clone()
         for _ in range(2):  # the locked rows were combined in the working precision
-            norm = orthogonalize(vector, storage[:p])
-            vector.div_(norm)
+            vector.div_(orthogonalize(vector, storage[:p]).norm)
         storage[p] = vector.div_(accurate_norm(vector))
         self.is_exhausted = False
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx
 
+from saddlescope.curvature.pooling import pool_by_products
+
 aten = torch.ops.aten
 
 # Elementwise and linear in the argument at the position given, for fixed other arguments.
@@ -53,6 +55,7 @@ def simplify(graph: fx.Graph, constants: dict[str, Tensor]) -> None:
     for node in list(graph.nodes):
         if node.op == "call_function":
             rewriting.visit(node)
+    pool_by_products(graph, rewriting.add)
     graph.eliminate_dead_code()
     used = {node.target for node in graph.nodes if node.op == "get_attr"}
     for name in set(constants) - used:
@@ -87,7 +90,7 @@ class _Rewriting:
 
     def visit(self, node: fx.Node) -> None:
         if (same := self._same_as(node)) is not None:
-            node.replace_all_uses_with(same)
+            self._replace(node, same)
         elif node.target in ELEMENTWISE:
             self._fold_factor(node)
         elif node.target is aten.add.Tensor and len(node.args) == 2 and not node.kwargs:
@@ -125,11 +128,16 @@ class _Rewriting:
         if not isinstance(factor, Tensor):
             return  # a number: as cheap as it is
         with self.graph.inserting_before(node):
-            product = self.graph.call_function(aten.mul.Tensor, (source, self._add(factor)))
+            product = self.graph.call_function(aten.mul.Tensor, (source, self.add(factor)))
         product.meta.update(kind=_kind(node), factor=factor)
-        node.replace_all_uses_with(product)
+        self._replace(node, product)
 
-    def _add(self, value: Tensor) -> fx.Node:
+    def _replace(self, node: fx.Node, new: fx.Node) -> None:
+        """The old node goes at once: it would count among the users of its arguments."""
+        node.replace_all_uses_with(new)
+        self.graph.erase_node(node)
+
+    def add(self, value: Tensor) -> fx.Node:
         name = f"factor{len(self.constants)}"
         self.constants[name] = value
         return self.graph.get_attr(name)
@@ -168,7 +176,7 @@ class _Rewriting:
                 with self.graph.inserting_before(node):
                     total = self.graph.call_function(fused, (other, *term.args))
                 total.meta["kind"] = _kind(node)
-                node.replace_all_uses_with(total)
+                self._replace(node, total)
                 return
 
 

@@ -103,8 +103,10 @@ def by_eigendecomposition(
         positive=Share(positive / n, positive / n, positive / n),
         inertia=(negative, zero, positive),
         lowest=directions,
-        lowest_direction=directions[0] if directions else _dense_direction(operator, dense, dense.eigenvectors[:, 0]),
-        highest=_dense_direction(operator, dense, dense.eigenvectors[:, -1]),
+        lowest_direction=directions[0]
+        if directions
+        else _dense_direction(operator, dense, dense.invariant_basis(0, 1)[:, 0]),
+        highest=_dense_direction(operator, dense, dense.invariant_basis(n - 1, n)[:, 0]),
         is_budget_spent=False,
     )
 
@@ -124,9 +126,10 @@ def _generic_eigenvectors(dense: DenseSpectrum, count: int, error: float, *, gen
         stop = int((values <= values[start] + 2 * error).sum())
         wanted = min(stop, count) - start
         mixture = torch.randn(stop - start, wanted, generator=generator, dtype=torch.float64).to(values.device)
-        chosen.append(dense.eigenvectors[:, start:stop] @ torch.linalg.qr(mixture).Q)
+        chosen.append(dense.invariant_basis(start, stop) @ torch.linalg.qr(mixture).Q)
         start = stop
-    return torch.cat(chosen, dim=1) if chosen else dense.eigenvectors[:, :0]
+    # Eigenspaces found one by one overlap by rounding over their gap, and lose nothing when that is taken off.
+    return torch.linalg.qr(torch.cat(chosen, dim=1)).Q if chosen else dense.hessian[:, :0]
 
 
 def _dense_direction(operator: HessianOperator, dense: DenseSpectrum, vector: Tensor) -> Direction:

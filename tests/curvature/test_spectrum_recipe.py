@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_a_killed_run_resumes_to_the_same_knowledge() -> None:
     states: list[LanczosState] = []
 
     def keep(state: LanczosState) -> None:
-        states.append(LanczosState(state.alpha, state.beta, state.basis.clone(), state.vector.clone(), state.step))
+        states.append(replace(state, basis=state.basis.clone(), vector=state.vector.clone()))
         if state.step == 33:
             raise Killed
 
