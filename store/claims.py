@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import JsonValue
-from sqlalchemy import ScalarSelect, Select, func, or_, select, update
+from sqlalchemy import Executable, ScalarSelect, Select, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.functions import coalesce
 
@@ -29,8 +30,17 @@ from store.transitions import Guard
 class Capacity:
     """What a worker serves; `memory_bytes` is what one of its jobs may take, None if nobody knows."""
 
-    queues: Sequence[str]
+    queues: tuple[str, ...]
     memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who claims, and for how long at first."""
+
+    capacity: Capacity
+    worker: str
+    lease_seconds: float
 
 
 def claim_job(
@@ -43,17 +53,24 @@ def claim_job(
     lease_seconds: float = LEASE_SECONDS,
 ) -> Claim | None:
     """Take the job named if it may run now, else the best one; None if none may."""
-    capacity = Capacity(queues, memory_bytes)
+    turn = Turn(Capacity(tuple(queues), memory_bytes), worker, lease_seconds)
+    is_alone = session.get_bind().dialect.name == "sqlite"
     if job_id is not None:
-        named = select(Job.id).where(Job.id == job_id, *_eligible(Job, capacity)).with_for_update(skip_locked=True)
-        claim = _take(session, named.scalar_subquery(), worker=worker, lease_seconds=lease_seconds)
+        named = select(Job.id).where(Job.id == job_id, *_eligible(Job, turn.capacity)).with_for_update(skip_locked=True)
+        claim = _take(session, _claiming(named.scalar_subquery(), turn), worker)
         if claim is not None:
             return claim
-    best: ScalarSelect[str] | coalesce[str] = _fairest(capacity).scalar_subquery()
-    if session.get_bind().dialect.name != "sqlite":
+    return _take(session, _claiming_best(turn, is_alone=is_alone), worker)
+
+
+@lru_cache(maxsize=64)
+def _claiming_best(turn: Turn, *, is_alone: bool) -> Executable:
+    """The statement is a page of SQL: a worker builds it once. `is_alone`: the database has one writer at a time."""
+    best: ScalarSelect[str] | coalesce[str] = _fairest(turn.capacity).scalar_subquery()
+    if not is_alone:
         # Other workers may hold the first choice of every project at this moment: then any job is fair.
-        best = coalesce(best, _any(capacity).scalar_subquery())
-    return _take(session, best, worker=worker, lease_seconds=lease_seconds)
+        best = coalesce(best, _any(turn.capacity).scalar_subquery())
+    return _claiming(best, turn)
 
 
 def _eligible(job: type[Job], capacity: Capacity) -> tuple[Guard, ...]:
@@ -123,19 +140,17 @@ def _any(capacity: Capacity) -> Select[str]:
     )
 
 
-def _take(
-    session: Session, best: ScalarSelect[str] | coalesce[str], *, worker: str, lease_seconds: float
-) -> Claim | None:
-    taken = session.execute(
+def _claiming(best: ScalarSelect[str] | coalesce[str], turn: Turn) -> Executable:
+    return (
         update(Job)
         .where(Job.id == best, Job.status == JobStatus.QUEUED)
         .values(
             status=JobStatus.RUNNING,
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
-            worker=worker,
+            worker=turn.worker,
             started_at=now(),
-            lease_until=seconds_from_now(lease_seconds),
+            lease_until=seconds_from_now(turn.lease_seconds),
             waiting_because=None,
         )
         .returning(
@@ -149,7 +164,11 @@ def _take(
             now().label("moment"),
         )
         .execution_options(synchronize_session=False)
-    ).one_or_none()
+    )
+
+
+def _take(session: Session, claiming: Executable, worker: str) -> Claim | None:
+    taken = session.execute(claiming).one_or_none()
     if taken is None:
         return None
     # Only a job that ran before can have left a state.

@@ -43,8 +43,11 @@ class Interrupted(Exception):
 def gather(shop: Workshop, claim: Claim, keep: ExitStack) -> dict[str, Path] | Fault | Settled:
     """A file of this machine for every artifact of the request; they stay for as long as `keep` is open."""
     paths: dict[str, Path] = {}
+    artifacts = _artifacts(claim.request)
+    if not artifacts:
+        return paths
     with kept_lease(shop, claim) as check:
-        for artifact, code in _artifacts(claim.request):
+        for artifact, code in artifacts:
             try:
                 paths[artifact] = patiently(
                     partial(_fetch, shop, artifact, keep, check),
