@@ -102,13 +102,20 @@ def analyze_problem(
             for the seconds. A state of another question is ignored with a warning.
         on_save: is given the state between two products, whenever `save_every_seconds` have passed since the last.
         save_every_seconds: a save takes as many bytes as the products so far.
-        deadline: moment of `time.monotonic` to be done by.
+        deadline: moment of `time.monotonic` to be done by. The run measures its pace and leaves out what does not fit, says so in
+            the warnings, and claims what the evidence then carries. A hint, not a limit: nothing is interrupted.
 
     Raises:
         AnalysisError: L is not finite, not deterministic or not differentiable at θ, or the method does not fit.
     """
     settle_vector_functions()
-    attempt = Attempt(on_progress=on_progress, saved=saved, on_save=on_save, save_every_seconds=save_every_seconds)
+    attempt = Attempt(
+        on_progress=on_progress,
+        saved=saved,
+        on_save=on_save,
+        save_every_seconds=save_every_seconds,
+        deadline=deadline,
+    )
     findings = Recipe(problem, options, device=device, attempt=attempt).run()
     objective, landscape = findings.objective, findings.landscape
     spectrum = make_spectrum(findings.knowledge, size=objective.num_parameters, with_density=options.density)

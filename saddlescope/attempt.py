@@ -19,6 +19,7 @@ from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.planner import EtaClock
 from saddlescope.curvature.product_log import ProductLog
 from saddlescope.curvature.saved import SavedRun, fingerprint
+from saddlescope.deadline import Deadline
 
 AFTERWARDS = 40  # products' worth of criticality, escapes and landscape
 MAX_LOG_BYTES = 4 * 2**30
@@ -48,6 +49,7 @@ class Attempt:
         on_progress: is told every stage and count of products.
         saved: what an earlier attempt at the same question left; of another question it is not used.
         on_save: is given the state at most every `save_every_seconds`, between two products, and may raise to stop the run.
+        deadline: moment of `time.monotonic` to be done by, None for as long as it takes.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Attempt:
         saved: SavedRun | None = None,
         on_save: OnSave | None = None,
         save_every_seconds: float = 60.0,
+        deadline: float | None = None,
     ) -> None:
         self.on_progress, self.on_save = on_progress or (lambda _: None), on_save
         self.save_every_seconds = save_every_seconds
         self._offered, self._known = saved, None if saved is None else saved
         self._began = self._told = time.monotonic()
+        self.deadline = Deadline(deadline)
         self._clock = EtaClock()
         self._fingerprint = ""
         self._log: ProductLog | None = None
@@ -82,7 +86,9 @@ class Attempt:
             self._known = None
         return self._known
 
-    def operator(self, objective: Objective, *, expected_matvecs: int, is_dense: bool) -> HessianOperator:
+    def operator(
+        self, objective: Objective, *, expected_matvecs: int, may_save: Callable[[HessianOperator], bool]
+    ) -> HessianOperator:
         """H at the objective's θ; its products are kept where the run is saved, and looked up where it was."""
         if self._known is None and self.on_save is None:
             return HessianOperator(objective, objective.theta, expected_matvecs=expected_matvecs)
@@ -90,8 +96,7 @@ class Attempt:
         self._log = ProductLog(
             {} if known is None else known.products,
             max_bytes=min(MAX_LOG_BYTES, available_bytes(torch.device("cpu")) // LOG_SHARE),
-            # Before the way of the rows is known a resumed run would have to measure it, and might choose another.
-            on_product=lambda: self._save(operator) if operator.row_block or not is_dense else None,
+            on_product=lambda: self._save(operator) if may_save(operator) else None,
         )
         operator = HessianOperator(
             objective,
@@ -137,6 +142,9 @@ class Attempt:
 
     def cautions(self) -> tuple[ReportWarning, ...]:
         """What a reader should know of how the run went."""
+        return (*self._of_the_saved_run(), *self.deadline.cautions())
+
+    def _of_the_saved_run(self) -> tuple[ReportWarning, ...]:
         is_used = self._known is not None and self._log is not None and self._log.num_recalled > 0
         if self._offered is None or (is_used and self._log is not None and not self._log.is_refused):
             return ()

@@ -12,13 +12,14 @@ from saddlescope.attempt import Attempt
 from saddlescope.charting import make_landscape
 from saddlescope.contract.jobs import Options
 from saddlescope.contract.vocabulary import Method, Precision, Stage
-from saddlescope.curvature.criticality import Criticality, assess
+from saddlescope.curvature.criticality import KRYLOV_PRODUCTS, Criticality, assess
 from saddlescope.curvature.degenerate import KernelFinding, examine_kernel, is_consistent
 from saddlescope.curvature.escape import EscapePath, descent, search
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.memory import plan_batch_size
 from saddlescope.curvature.noise import Preflight, preflight, smoothness
 from saddlescope.curvature.objective import Objective, Problem
+from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.planner import Plan, plan
 from saddlescope.curvature.probes import arc_escape, probe_decrease
 from saddlescope.curvature.sampling import SampledCurvature, gradient_sampling, sampled_curvature
@@ -26,8 +27,11 @@ from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposit
 from saddlescope.curvature.subspace import search_subspace
 from saddlescope.curvature.symmetry import explain_kernel
 from saddlescope.curvature.verdict import Evidence, decide
+from saddlescope.deadline import ESSENTIAL, LINE_SEARCH
 from saddlescope.reporting import Findings, cautions
 
+LANDSCAPE = 60  # evaluations of L, at least
+KERNEL_SEARCH = 9_000  # worth of evaluations of L: starts, steps and fourth derivatives
 ROUNDING_FACTOR = 8  # times the loss's noise: a smaller distance to a bound is none
 
 
@@ -35,7 +39,7 @@ class Recipe:
     """One run of the recipe; its steps share the objective, the operator and the random stream."""
 
     def __init__(self, problem: Problem, options: Options, *, device: str, attempt: Attempt) -> None:
-        self.options, self.attempt = options, attempt
+        self.options, self.attempt, self.deadline = options, attempt, attempt.deadline
         sizes = sum(tensor.numel() for tensor in problem.params.values())
         self.plan: Plan = plan(
             sizes,
@@ -52,7 +56,7 @@ class Recipe:
         elif options.batch_size is None:
             self.objective.batch_size = plan_batch_size(self.objective, self.objective.theta)
         self.operator = attempt.operator(
-            self.objective, expected_matvecs=self.plan.max_matvecs, is_dense=self.plan.method is Method.DENSE
+            self.objective, expected_matvecs=self.plan.max_matvecs, may_save=self._may_save
         )
         self.generator = torch.Generator().manual_seed(options.seed)
 
@@ -61,6 +65,8 @@ class Recipe:
         self._tell(Stage.PREFLIGHT, 0.0)
         measured = preflight(self.objective, self.operator, generator=self.generator)
         smooth = smoothness(self.objective, self.operator, measured, self._relative_directions(2))
+        self.deadline.measure(self.operator)
+        self.plan = self.deadline.fitted(self.plan, self.objective.num_parameters)
         knowledge = self._spectrum(measured)
         paths = self._escapes(measured, knowledge)
         critical = self._criticality(measured, knowledge, paths)
@@ -82,10 +88,12 @@ class Recipe:
         decision = decide(evidence)
         self._tell(Stage.ESCAPE, 0.9)
         paths = self._best_first(paths, self._arc(measured, kernel))
-        descended = descent(self.objective, measured)
+        descended = 0.0
+        if self.deadline.allows(losses=LINE_SEARCH, or_else="a line search along the gradient"):
+            descended = descent(self.objective, measured)
         self._tell(Stage.LANDSCAPE, 0.95)
         landscape = None
-        if self.options.landscape:
+        if self.options.landscape and self.deadline.allows(products=2, losses=LANDSCAPE, or_else="the landscape"):
             landscape = make_landscape(self.objective, self.operator, measured, knowledge, paths)
         return Findings(
             objective=self.objective,
@@ -106,6 +114,10 @@ class Recipe:
             ),
             version=saddlescope.__version__,
         )
+
+    def _may_save(self, operator: HessianOperator) -> bool:
+        # Before the way of the rows is known a resumed run would have to measure it, and might choose another.
+        return self.plan.method is Method.LANCZOS or operator.row_block is not None
 
     def _tell(self, stage: Stage, fraction: float, lowest: float | None = None, residual: float | None = None) -> None:
         done = self.operator.num_matvecs
@@ -140,10 +152,10 @@ class Recipe:
             zero_tol=options.zero_tol,
             num_directions=options.num_escape_vectors,
             generator=self.generator,
-            seed=options.seed,
             on_progress=lambda fraction, lowest, residual: self._tell(
                 Stage.LANCZOS, 0.05 + 0.6 * min(fraction, 1.0), lowest, residual
             ),
+            is_late=lambda: self.deadline.is_late_for(*ESSENTIAL),
         )
 
     def _criticality(
@@ -154,6 +166,10 @@ class Recipe:
         if knowledge.dense is not None:
             hessian = knowledge.dense.hessian.to(self.objective.dtype)
             matvec = hessian.__matmul__
+        affordable = KRYLOV_PRODUCTS
+        if knowledge.dense is None and not self.deadline.allows(products=KRYLOV_PRODUCTS):
+            affordable = max(1, min(KRYLOV_PRODUCTS, int(self.deadline.affordable_matvecs(reserve=(0, 0)))))
+            self.deadline.omitted.append(f"{KRYLOV_PRODUCTS - affordable} products of the test of criticality")
         sampling = None
         if self.options.data_is_sample:
             sampling = gradient_sampling(
@@ -169,6 +185,7 @@ class Recipe:
             generator=self.generator,
             sampling_error=None if sampling is None else sampling.sampling_error,
             sampling_decrease=0.0 if sampling is None else sampling.decrease,
+            num_products=affordable,
         )
 
     def _sampled_curvature(self) -> SampledCurvature | None:
@@ -193,6 +210,8 @@ class Recipe:
             return None, (
                 "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
             )
+        if not self.deadline.allows(losses=KERNEL_SEARCH, or_else="orders three and four"):
+            return None, "for which the deadline left no time"
         self._tell(Stage.DEGENERATE, 0.85)
         is_zero = dense.eigenvalues.abs() <= knowledge.zero_tol
         kernel = dense.eigenvectors[:, is_zero]
@@ -229,7 +248,13 @@ class Recipe:
     def _escapes(self, measured: Preflight, knowledge: SpectralKnowledge) -> tuple[EscapePath, ...]:
         self._tell(Stage.ESCAPE, 0.7)
         directions = knowledge.lowest[: self.options.num_escape_vectors]
-        paths = [search(self.objective, direction, measured) for direction in directions]
+        paths: list[EscapePath] = []
+        for index, direction in enumerate(directions):
+            if index and not self.deadline.allows(
+                products=KRYLOV_PRODUCTS, losses=2 * LINE_SEARCH, or_else=f"{len(directions) - index} escapes"
+            ):
+                return tuple(paths)
+            paths.append(search(self.objective, direction, measured))
         combined = search_subspace(self.objective, self.operator, directions, measured, generator=self.generator)
         return tuple(paths if combined is None else [*paths, combined])
 

@@ -12,7 +12,7 @@ from saddlescope.curvature.certificate import lambda_max_bound, lambda_min_bound
 from saddlescope.curvature.dense import DenseSpectrum, dense_spectrum
 from saddlescope.curvature.escape import Direction
 from saddlescope.curvature.extremes import MIN_STEPS, EndsGoal, find_extremes
-from saddlescope.curvature.lanczos import LanczosCycle, LanczosState, sphere_vector, tridiagonalize
+from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.probing import at_least, at_most, probe_shares, proven_counts
@@ -148,17 +148,14 @@ def by_lanczos(
     on_progress: Callable[[float, float, float], None],
     basis_bytes: int = BASIS_BYTES,
     max_probes: int = MAX_PROBES,
-    state: LanczosState | None = None,
-    on_state: Callable[[LanczosState], None] | None = None,
-    state_every_seconds: float = 60.0,
-    seed: int | None = None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> SpectralKnowledge:
     """Extreme eigenpairs, certified bounds and shares of the spectrum from Hessian products alone.
 
     A first reorthogonalized cycle from a uniform start, as long as the budget and `basis_bytes` allow, gives certificates and
     quadrature; restarts sharpen the ends beyond the memory, a deflated run finds copies, and what is left of the budget
     goes to further probes where those narrow the shares. At most `max_matvecs` products and one more for each
-    direction kept. `state` and `on_state` belong to the first cycle (see `tridiagonalize`).
+    direction kept. Once `is_late`, nothing more is begun.
     """
     objective, n, reach = operator.objective, operator.size, _reach(operator)
     epsilon = torch.finfo(objective.dtype).eps
@@ -195,11 +192,7 @@ def by_lanczos(
         operator.matvec,
         start,
         num_matvecs=min(rows, max_matvecs, n),
-        should_stop=is_settled,
-        state=state,
-        on_state=on_state,
-        state_every_seconds=state_every_seconds,
-        seed=seed,
+        should_stop=lambda known: is_settled(known) or is_late(),
     )
     del start
     settled = cycle.is_exhausted or is_settled(cycle)
@@ -210,7 +203,7 @@ def by_lanczos(
         cycle,
         goal,
         is_settled=settled,
-        max_matvecs=max_matvecs - steps,
+        max_matvecs=0 if is_late() else max_matvecs - steps,
         generator=generator,
         on_progress=lambda spent, lowest, residual: on_progress((steps + spent) / max_matvecs, lowest, residual),
     )
@@ -222,7 +215,7 @@ def by_lanczos(
         cycle,
         zero_tol=tau,
         failure_probability=failure_probability,
-        num_affordable=1 + (max_matvecs - spent) // steps,
+        num_affordable=1 if is_late() else 1 + (max_matvecs - spent) // steps,
         max_probes=max_probes,
         generator=generator,
     )

@@ -72,6 +72,11 @@ def decide(evidence: Evidence) -> Decision:
         )
     if not evidence.criticality.is_critical:
         return _not_critical(evidence.criticality)
+    if evidence.criticality.is_bounded_only:
+        return _undecided(
+            f"{evidence.criticality.rule}, as far as the few products tell that there was time for; whether θ is critical "
+            "needs more of them"
+        )
     decision = _by_inertia(evidence) if evidence.inertia is not None else _by_bounds(evidence)
     if evidence.is_sample:
         decision = _of_the_population(decision, evidence)

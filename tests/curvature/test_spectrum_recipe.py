@@ -1,4 +1,4 @@
-"""`by_lanczos` as a whole: within its budget and memory, certified, resumable."""
+"""`by_lanczos` as a whole: within its budget and memory, certified."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from saddlescope.curvature.lanczos import LanczosState
 from saddlescope.curvature.noise import preflight
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
 
 SIZE = 800
-
-
-class Killed(Exception):
-    pass
 
 
 def analysed(
@@ -88,28 +83,6 @@ def test_the_bound_fails_no_more_often_than_it_says_whatever_follows_the_first_c
         knowledge, _ = analysed(spectrum, seed=seed, budget=14, basis_bytes=8 * SIZE * 9)
         failures += not knowledge.lambda_min.low <= -0.3 <= knowledge.lambda_min.high
     assert failures <= 1e-3 * 60 + 3.5 * math.sqrt(60 * 1e-3)
-
-
-def test_a_killed_run_resumes_to_the_same_knowledge() -> None:
-    spectrum = torch.linspace(-1, 3, SIZE, dtype=torch.float64)
-    whole, products = analysed(spectrum, budget=60, seed=5)
-    states: list[LanczosState] = []
-
-    def keep(state: LanczosState) -> None:
-        states.append(LanczosState(state.alpha, state.beta, state.basis.clone(), state.vector.clone(), state.step))
-        if state.step == 33:
-            raise Killed
-
-    with pytest.raises(Killed):
-        analysed(spectrum, budget=60, seed=5, on_state=keep, state_every_seconds=0.0)
-    resumed, fewer = analysed(spectrum, budget=60, seed=5, state=states[-1])
-    assert fewer == products - 33
-    assert (resumed.lambda_min, resumed.lambda_max, resumed.negative) == (
-        whole.lambda_min,
-        whole.lambda_max,
-        whole.negative,
-    )
-    assert torch.equal(resumed.lowest[0].vector, whole.lowest[0].vector)
 
 
 def test_both_methods_tell_the_same_story() -> None:
