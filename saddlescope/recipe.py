@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,9 +13,12 @@ from saddlescope.attempt import Attempt
 from saddlescope.charting import make_landscape
 from saddlescope.contract.jobs import Options
 from saddlescope.contract.vocabulary import Method, Precision, Stage
+from saddlescope.curvature import higher_order
 from saddlescope.curvature.criticality import KRYLOV_PRODUCTS, Criticality, assess
-from saddlescope.curvature.degenerate import KernelFinding, examine_kernel, is_consistent
+from saddlescope.curvature.degenerate import KernelFinding
 from saddlescope.curvature.escape import EscapePath, descent, search
+from saddlescope.curvature.evidence import Decision, Evidence
+from saddlescope.curvature.kantorovich import Kantorovich, near_critical_point
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.memory import plan_batch_size
 from saddlescope.curvature.noise import Preflight, preflight, smoothness
@@ -25,21 +29,53 @@ from saddlescope.curvature.probes import arc_escape, probe_decrease
 from saddlescope.curvature.sampling import SampledCurvature, gradient_sampling, sampled_curvature
 from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
 from saddlescope.curvature.subspace import search_subspace
-from saddlescope.curvature.symmetry import explain_kernel
-from saddlescope.curvature.verdict import Evidence, decide
+from saddlescope.curvature.verdict import decide
 from saddlescope.deadline import ESSENTIAL, LINE_SEARCH
-from saddlescope.reporting import Findings, cautions
+from saddlescope.findings import Findings
+from saddlescope.wording import cautions
 
 LANDSCAPE = 60  # evaluations of L, at least
 KERNEL_SEARCH = 9_000  # worth of evaluations of L: starts, steps and fourth derivatives
+KANTOROVICH_SIZE = 1_000
+KANTOROVICH_PRODUCTS = 60  # from scratch, at other points
 ROUNDING_FACTOR = 8  # times the loss's noise: a smaller distance to a bound is none
 
 
-class Recipe:
-    """One run of the recipe; its steps share the objective, the operator and the random stream."""
+@dataclass(frozen=True)
+class Examination:
+    """What decides at a point, and the decision; `paths` are the escapes along negative curvature."""
 
-    def __init__(self, problem: Problem, options: Options, *, device: str, attempt: Attempt) -> None:
+    measured: Preflight
+    knowledge: SpectralKnowledge
+    paths: tuple[EscapePath, ...]
+    evidence: Evidence
+    decision: Decision
+
+
+class Recipe:
+    """The recipe at one point; its steps share the objective, the operator and the random stream.
+
+    Args:
+        problem: with the point as its parameters.
+        options: what is asked.
+        device: where the work is done.
+        attempt: what accompanies the run.
+        earlier_matvecs: products spent before, at other points.
+        is_found: the point is where a search of the gradient's zeros ended.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        options: Options,
+        *,
+        device: str,
+        attempt: Attempt,
+        earlier_matvecs: int = 0,
+        is_found: bool = False,
+    ) -> None:
         self.options, self.attempt, self.deadline = options, attempt, attempt.deadline
+        self.earlier_matvecs, self.is_found = earlier_matvecs, is_found
         sizes = sum(tensor.numel() for tensor in problem.params.values())
         self.plan: Plan = plan(
             sizes,
@@ -60,8 +96,8 @@ class Recipe:
         )
         self.generator = torch.Generator().manual_seed(options.seed)
 
-    def run(self) -> Findings:
-        """All steps, in the order in which each needs what the former found."""
+    def examine(self) -> Examination:
+        """All that decides, in the order in which each needs what the former found."""
         self._tell(Stage.PREFLIGHT, 0.0)
         measured = preflight(self.objective, self.operator, generator=self.generator)
         smooth = smoothness(self.objective, self.operator, measured, self._relative_directions(2))
@@ -84,13 +120,17 @@ class Recipe:
             gap_to_bound=self._gap_to_bound(measured),
             sampled=self._sampled_curvature(),
             is_sample=self.options.data_is_sample,
+            is_found=self.is_found,
+            kantorovich=self._kantorovich(critical, knowledge, measured),
         )
-        decision = decide(evidence)
+        return Examination(measured, knowledge, paths, evidence, decide(evidence))
+
+    def conclude(self, examined: Examination) -> Findings:
+        """What else was asked for: the way out, what descent gains, the landscape."""
+        measured, knowledge, evidence = examined.measured, examined.knowledge, examined.evidence
         self._tell(Stage.ESCAPE, 0.9)
-        paths = self._best_first(paths, self._arc(measured, kernel))
-        descended = 0.0
-        if self.deadline.allows(losses=LINE_SEARCH, or_else="a line search along the gradient"):
-            descended = descent(self.objective, measured)
+        paths = self._best_first(examined.paths, self._arc(measured, evidence.kernel))
+        descended = self.descent(measured)
         self._tell(Stage.LANDSCAPE, 0.95)
         landscape = None
         if self.options.landscape and self.deadline.allows(products=2, losses=LANDSCAPE, or_else="the landscape"):
@@ -102,27 +142,34 @@ class Recipe:
             measured=measured,
             knowledge=knowledge,
             evidence=evidence,
-            decision=decision,
+            decision=examined.decision,
             paths=paths,
             landscape=landscape,
             descent_decrease=descended,
-            num_matvecs=self.operator.num_matvecs,
+            num_matvecs=self.num_matvecs,
             seconds=self.attempt.seconds,
-            warnings=(
-                *cautions(measured, knowledge, evidence, paths, self.options),
-                *self.attempt.cautions(),
-            ),
+            warnings=(*cautions(measured, knowledge, evidence, paths), *self.attempt.cautions()),
             version=saddlescope.__version__,
         )
+
+    @property
+    def num_matvecs(self) -> int:
+        """Products spent on the question so far."""
+        return self.earlier_matvecs + self.operator.num_matvecs
+
+    def descent(self, measured: Preflight) -> float:
+        """What a line-searched step along −g gains; 0 where the deadline leaves no time for it."""
+        if not self.deadline.allows(losses=LINE_SEARCH, or_else="a line search along the gradient"):
+            return 0.0
+        return descent(self.objective, measured)
 
     def _may_save(self, operator: HessianOperator) -> bool:
         # Before the way of the rows is known a resumed run would have to measure it, and might choose another.
         return self.plan.method is Method.LANCZOS or operator.row_block is not None
 
     def _tell(self, stage: Stage, fraction: float, lowest: float | None = None, residual: float | None = None) -> None:
-        done = self.operator.num_matvecs
-        left = max(0, self.plan.max_matvecs - done) if stage in (Stage.DENSE, Stage.LANCZOS) else 0
-        self.attempt.tell(stage, fraction, matvecs=done, remaining=left, lowest=lowest, residual=residual)
+        left = max(0, self.plan.max_matvecs - self.operator.num_matvecs) if stage in (Stage.DENSE, Stage.LANCZOS) else 0
+        self.attempt.tell(stage, fraction, matvecs=self.num_matvecs, remaining=left, lowest=lowest, residual=residual)
 
     def _relative_directions(self, count: int) -> list[Tensor]:
         scales, size = self.objective.relative_scales(), self.objective.num_parameters
@@ -197,41 +244,37 @@ class Recipe:
     def _kernel(
         self, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight
     ) -> tuple[KernelFinding | None, str]:
-        """Orders three and four, where they may decide: a semidefinite Hessian with a kernel, ‖g‖ zero to rounding.
-
-        Without a finding, the second entry says what stood in the way.
-        """
-        dense, inertia = knowledge.dense, knowledge.inertia
-        if dense is None or inertia is None or not inertia[1] or (inertia[0] and inertia[2]):
-            return None, "which is not needed here"
-        if self.plan.precision is Precision.FLOAT32:
-            return None, "which single precision cannot resolve: analyse with dtype float64"
-        if not critical.is_zero_to_rounding:
-            return None, (
-                "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
-            )
+        """What orders three and four say, where they may decide; without a finding, what stood in the way."""
+        if in_the_way := higher_order.obstacle(self.objective, critical, knowledge):
+            return None, in_the_way
         if not self.deadline.allows(losses=KERNEL_SEARCH, or_else="orders three and four"):
             return None, "for which the deadline left no time"
         self._tell(Stage.DEGENERATE, 0.85)
-        is_zero = dense.eigenvalues.abs() <= knowledge.zero_tol
-        kernel = dense.eigenvectors[:, is_zero]
-        explanation = explain_kernel(self.objective, self.operator, kernel, measured, knowledge.scale)
-        is_explained = explanation.dimension == kernel.shape[1]
-        theta = self.operator.theta.detach()
-        if not is_explained and not is_consistent(self.objective, theta, generator=self.generator):
-            return None, (
-                "but an operation of this loss has wrong third or fourth derivatives in autograd (layer_norm is known to): "
-                "write it out in elementary operations"
-            )
-        finding = examine_kernel(
+        return higher_order.examined(self.objective, self.operator, measured, knowledge, generator=self.generator)
+
+    def _kantorovich(
+        self, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight
+    ) -> Kantorovich | None:
+        """Whether there is a critical point within reach, where H is regular and the question is open."""
+        is_small = knowledge.dense is not None and self.objective.num_parameters <= KANTOROVICH_SIZE
+        if not self.is_found and (not is_small or not critical.is_critical or critical.is_zero_to_rounding):
+            return None
+        eigenpairs = None
+        if knowledge.dense is not None:
+            eigenpairs = knowledge.dense.eigenvalues, knowledge.dense.eigenvectors
+            least = eigenpairs[0].abs().min().item()
+        else:
+            least = max(knowledge.lambda_min.low, -knowledge.lambda_max.high)
+        if not least > knowledge.zero_tol or not self.deadline.allows(products=KANTOROVICH_PRODUCTS):
+            return None
+        return near_critical_point(
             self.objective,
-            theta,
-            kernel=kernel,
-            pseudo_inverse=(dense.eigenvalues[~is_zero], dense.eigenvectors[:, ~is_zero]),
-            generator=self.generator,
-            explanation=explanation,
+            self.operator.theta,
+            measured.gradient,
+            inverse_norm=1 / least,
+            eigenpairs=eigenpairs,
+            generator=torch.Generator().manual_seed(self.options.seed),
         )
-        return finding, ""
 
     def _probe(self, measured: Preflight, knowledge: SpectralKnowledge) -> float:
         if knowledge.inertia is None or knowledge.inertia[0] or knowledge.inertia[2]:

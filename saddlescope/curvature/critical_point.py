@@ -94,6 +94,7 @@ def find_critical_point(
     measured: Preflight,
     *,
     max_matvecs: int = DEFAULT_MATVECS,
+    operator_at: Callable[[Tensor], HessianOperator] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> CriticalPointSearch:
     """Follow Newton steps on g(θ) = 0 from θ while ‖g‖ falls; failing that, descend L first.
@@ -101,7 +102,13 @@ def find_critical_point(
     Costs up to 120 products a step (n for n ≤ 300), and one gradient for each trial. Converges quadratically where H is
     regular, and goes on below the tolerance while steps still halve ‖g‖, so as to end at rounding.
     """
-    search = _Search(objective, measured, on_progress or (lambda _: None), max_matvecs)
+    search = _Search(
+        objective,
+        measured,
+        operator_at or (lambda theta: HessianOperator(objective, theta)),
+        on_progress or (lambda _: None),
+        max_matvecs,
+    )
     direct = search.result(search.reduce_gradient(max_matvecs // 3))
     if direct.is_critical:
         return direct
@@ -119,9 +126,14 @@ class _Search:
     """The moving point; in relative coordinates x = θ/s the gradient is s·g and the Hessian s·H·s."""
 
     def __init__(
-        self, objective: Objective, measured: Preflight, on_progress: Callable[[float], None], max_matvecs: int
+        self,
+        objective: Objective,
+        measured: Preflight,
+        operator_at: Callable[[Tensor], HessianOperator],
+        on_progress: Callable[[float], None],
+        max_matvecs: int,
     ) -> None:
-        self.objective, self.measured = objective, measured
+        self.objective, self.measured, self.operator_at = objective, measured, operator_at
         self.on_progress, self.max_matvecs = on_progress, max_matvecs
         self.scales, self.unit = objective.relative_scales(), math.sqrt(objective.num_parameters)
         self.tolerance = max(measured.gradient_floor, GRADIENT_RTOL * _norm(measured.gradient))
@@ -219,7 +231,7 @@ class _Search:
             self.radius = min(2 * self.radius, LARGEST_RADIUS)
 
     def _cycle(self, is_enough: Callable[[LanczosCycle], bool]) -> LanczosCycle:
-        operator = HessianOperator(self.objective, self.theta)
+        operator = self.operator_at(self.theta)
         size = self.objective.num_parameters
         most = min(size if size <= FULL_KRYLOV else KRYLOV_PRODUCTS, max(self.max_matvecs - self.num_matvecs, 1))
         start = self.scales * self.gradient

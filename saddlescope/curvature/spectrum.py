@@ -11,13 +11,13 @@ from torch import Tensor
 from saddlescope.curvature.certificate import lambda_max_bound, lambda_min_bound
 from saddlescope.curvature.dense import DenseSpectrum, dense_spectrum
 from saddlescope.curvature.escape import Direction
+from saddlescope.curvature.evidence import Bounds
 from saddlescope.curvature.extremes import MIN_STEPS, EndsGoal, find_extremes
 from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.probing import at_least, at_most, probe_shares, proven_counts
 from saddlescope.curvature.quadrature import Share
-from saddlescope.curvature.verdict import Bounds
 
 BOUND_RTOL = 1e-2
 TOLERANCE_FACTOR = 8

@@ -5,59 +5,11 @@ Every claim is a row: what must hold, what is said, how strongly. What no row al
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from saddlescope.contract.vocabulary import Strength, Verdict
 from saddlescope.curvature.criticality import FLAT_SHARE, Criticality
-from saddlescope.curvature.degenerate import KernelFinding
-from saddlescope.curvature.noise import Smoothness
-from saddlescope.curvature.sampling import SampledCurvature
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """An extreme eigenvalue: what was measured, and an interval that holds up to `failure_probability`.
-
-    `witness` bounds it from the inside deterministically: a Rayleigh quotient with its error (above λ_min, below λ_max).
-    """
-
-    estimate: float
-    low: float
-    high: float
-    failure_probability: float
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None.
-
-    `gap_to_bound` is L less a number that it never falls below, 0 where the difference is rounding; None if none is known.
-    `kernel_obstacle` says why orders three and four were not examined where `kernel` is None.
-    """
-
-    criticality: Criticality
-    smoothness: Smoothness
-    lambda_min: Bounds
-    lambda_max: Bounds
-    zero_tol: float
-    inertia: tuple[int, int, int] | None
-    kernel: KernelFinding | None
-    kernel_obstacle: str
-    probe_decrease: float
-    gap_to_bound: float | None
-    sampled: SampledCurvature | None = None
-    is_sample: bool = False
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A verdict with the order of derivatives it rests on, its strength and one sentence."""
-
-    verdict: Verdict
-    order: int
-    strength: Strength
-    failure_probability: float
-    statement: str
+from saddlescope.curvature.evidence import Decision, Evidence
 
 
 def decide(evidence: Evidence) -> Decision:
@@ -78,11 +30,28 @@ def decide(evidence: Evidence) -> Decision:
             "needs more of them"
         )
     decision = _by_inertia(evidence) if evidence.inertia is not None else _by_bounds(evidence)
+    if evidence.is_found and decision.order == 2 and decision.verdict in (Verdict.LOCAL_MINIMUM, Verdict.LOCAL_MAXIMUM):
+        decision = _where_newton_converges(decision, evidence)
     if evidence.is_sample:
         decision = _of_the_population(decision, evidence)
     if decision.strength is Strength.PROVED and not evidence.criticality.is_zero_to_rounding:
         return replace(decision, strength=Strength.NUMERICAL)
     return decision
+
+
+def _where_newton_converges(decision: Decision, evidence: Evidence) -> Decision:
+    """A strict extremum found by Newton's steps, if there is a critical point of the same inertia within their reach.
+
+    On the way to a degenerate point such as that of x³ the Hessian is definite all along.
+    """
+    test = evidence.kantorovich
+    if test is not None and test.holds:
+        return decision
+    h = "unknown" if test is None else f"{test.h:.3g}"
+    return _undecided(
+        f"{decision.statement}, yet the Newton–Kantorovich test does not show that a critical point of this kind is there "
+        f"(h = {h}, above ½): it may be degenerate"
+    )
 
 
 def _of_the_population(decision: Decision, evidence: Evidence) -> Decision:
