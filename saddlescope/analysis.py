@@ -16,7 +16,8 @@ from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.saved import SavedRun
 from saddlescope.curvature.warmup import settle_vector_functions
 from saddlescope.nearby import conclude_nearby
-from saddlescope.recipe import Recipe
+from saddlescope.point import Point
+from saddlescope.recipe import conclude, examine
 from saddlescope.reporting import make_report
 from saddlescope.results import AnalysisReport
 
@@ -117,9 +118,9 @@ def analyze_problem(
         save_every_seconds=save_every_seconds,
         deadline=deadline,
     )
-    recipe = Recipe(problem, options, device=device, attempt=attempt)
+    point = Point(problem, options, device=device, attempt=attempt)
     is_searched = options.critical_point_search
-    findings = conclude_nearby(recipe, device=device) if is_searched else recipe.conclude(recipe.examine())
+    findings = conclude_nearby(point) if is_searched else conclude(point, examine(point))
     objective, landscape = findings.objective, findings.landscape
     spectrum = make_spectrum(findings.knowledge, size=objective.num_parameters, with_density=options.density)
     vectors = [_vector_of(objective, path) for path in findings.paths]

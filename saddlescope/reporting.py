@@ -127,6 +127,10 @@ def _facts(findings: Findings) -> dict[str, JsonValue]:
             "highest": kernel.highest,
             "num_directions": kernel.num_directions,
         }
+    if findings.evidence.pivots is not None:
+        facts["pivots"] = list(findings.evidence.pivots)
+    if findings.evidence.range_counts is not None:
+        facts["range_counts"] = list(findings.evidence.range_counts)
     if findings.evidence.kantorovich is not None:
         facts["kantorovich"] = _kantorovich(findings.evidence.kantorovich)
     if findings.found is not None:

@@ -28,9 +28,10 @@ def summary(findings: Findings) -> str:
     """One sentence on the point, and before it, where that is not the checkpoint, whose verdict it is."""
     if findings.found is None:
         return _of_the_point(findings)
-    search = findings.found.search
+    search, verdict = findings.found.search, findings.found.checkpoint.decision.verdict
+    itself = "not critical" if verdict is Verdict.NOT_CRITICAL else verdict.value
     return (
-        f"The checkpoint is not critical; this is the verdict on the critical point found {search.distance:.3g} away "
+        f"The checkpoint itself is {itself}; this is the verdict on the critical point found {search.distance:.3g} away "
         f"({search.relative_distance:.2g} of its size). {_of_the_point(findings)}"
     )
 

@@ -24,11 +24,16 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None.
+    """All that a verdict may rest on.
 
-    `gap_to_bound` is L less a number that it never falls below, 0 where the difference is rounding; None if none is known.
-    `is_found` of a point that a search of the gradient's zeros ended at, `kantorovich` of a regular Hessian where it was tested.
-    `kernel_obstacle` says why orders three and four were not examined where `kernel` is None.
+    Attributes:
+        inertia: (n₋, n₀, n₊) when every eigenvalue is known.
+        kernel_obstacle: why orders three and four were not examined where `kernel` is None.
+        gap_to_bound: L less a number that it never falls below, 0 where the difference is rounding; None if none is known.
+        is_found: the point is where a search of the gradient's zeros ended.
+        kantorovich: the test of a regular Hessian, where it was made.
+        range_counts: (n₋, n₀, n₊) of a Hessian of low rank, on whose large kernel `kernel` was only sampled.
+        pivots: (n₋, n₀, n₊) by an independent factorization, where one was made.
     """
 
     criticality: Criticality
@@ -45,6 +50,8 @@ class Evidence:
     is_sample: bool = False
     is_found: bool = False
     kantorovich: Kantorovich | None = None
+    range_counts: tuple[int, int, int] | None = None
+    pivots: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from saddlescope.contract.vocabulary import Strength, Verdict
 from saddlescope.curvature.criticality import FLAT_SHARE, Criticality
 from saddlescope.curvature.evidence import Decision, Evidence
+from saddlescope.curvature.higher_order import NOT_NEEDED
 
 
 def decide(evidence: Evidence) -> Decision:
@@ -111,10 +112,17 @@ def _by_inertia(evidence: Evidence) -> Decision:
             0.0,
             f"{negative} of {total} eigenvalues lie below −{tau:.3g} and {positive} above {tau:.3g}",
         )
+    if evidence.pivots is not None and evidence.pivots != evidence.inertia:
+        return _undecided(
+            f"the eigenvalues are (negative, zero, positive) = {evidence.inertia} at {tau:.3g}, the pivots of a factorization "
+            f"{evidence.pivots}: rounding decides"
+        )
     if not zero:
         verdict = Verdict.LOCAL_MINIMUM if positive else Verdict.LOCAL_MAXIMUM
         side = f"above {tau:.3g}" if positive else f"below −{tau:.3g}"
         return Decision(verdict, 2, proved, 0.0, f"all {total} eigenvalues lie {side}")
+    if evidence.range_counts is not None:
+        return _by_complement(evidence, negative, zero, positive)
     return _by_kernel(evidence, negative, zero, positive)
 
 
@@ -221,6 +229,8 @@ def _by_bounds(evidence: Evidence) -> Decision:
         )
     if evidence.gap_to_bound == 0 and high.low > tau and low.estimate <= tau:
         return _at_the_bound(f"the lowest curvature that was found is {low.estimate:.3g}")
+    if evidence.range_counts is not None and evidence.kernel is not None:
+        return _by_complement(evidence, *evidence.range_counts)
     if low.high < -tau:
         return _undecided(
             f"a direction of curvature at most {low.high:.3g} was measured and none that rises by more than {tau:.3g}: "
@@ -229,5 +239,20 @@ def _by_bounds(evidence: Evidence) -> Decision:
     return _undecided(
         f"no curvature below {low.low:.3g} exists (failure probability {low.failure_probability:.3g}) and none below "
         f"−{tau:.3g} was found; eigenvalues between are not excluded: more matvecs narrow the gap, and a kernel needs "
-        "orders three and four"
+        f"orders three and four{_why(evidence.kernel_obstacle)}"
+    )
+
+
+def _why(obstacle: str) -> str:
+    return f", {obstacle}" if obstacle != NOT_NEEDED else ""
+
+
+def _by_complement(evidence: Evidence, negative: int, zero: int, positive: int) -> Decision:
+    """As `_by_kernel`, in a kernel too large for a few starts to tell that nothing descends: no extremum is claimed."""
+    decision = _by_kernel(evidence, negative, zero, positive)
+    if decision.verdict in (Verdict.SADDLE, Verdict.PLATEAU) or evidence.gap_to_bound == 0:
+        return decision
+    return _undecided(
+        f"H is semidefinite of rank {negative + positive}; {decision.statement}: too few to exclude a way "
+        f"{'down' if positive else 'up'} there"
     )

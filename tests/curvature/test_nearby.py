@@ -34,7 +34,7 @@ def searched(loss: Loss, theta: Tensors, **options: object) -> AnalysisReport:
     else:
         assert not report.criticality.is_critical
         assert "critical_point_not_found" not in codes
-        assert report.summary.startswith("The checkpoint is not critical")
+        assert report.summary.startswith("The checkpoint itself is not critical")
         assert f"{found['distance']:.3g}" in report.summary
         assert found["distance"] > 0
         assert found["gradient_norm"] < report.criticality.gradient_norm
