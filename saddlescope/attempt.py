@@ -11,6 +11,7 @@ from torch import Tensor
 
 import saddlescope
 from saddlescope.contract.jobs import Options
+from saddlescope.contract.planning import SAVED_BYTES
 from saddlescope.contract.reports import ReportWarning
 from saddlescope.contract.vocabulary import Caution, Stage
 from saddlescope.curvature.memory import available_bytes
@@ -23,7 +24,6 @@ from saddlescope.curvature.saved import SavedRun, fingerprint
 from saddlescope.deadline import Deadline
 
 AFTERWARDS = 40  # products' worth of criticality, escapes and landscape
-MAX_LOG_BYTES = 4 * 2**30
 LOG_SHARE = 8  # at most this fraction of the memory at hand
 
 
@@ -105,7 +105,7 @@ class Attempt:
         if known is not None or self.on_save is not None:
             self._log = ProductLog(
                 {} if known is None else known.products,
-                max_bytes=min(MAX_LOG_BYTES, available_bytes(torch.device("cpu")) // LOG_SHARE),
+                max_bytes=min(SAVED_BYTES, available_bytes(torch.device("cpu")) // LOG_SHARE),
                 on_product=lambda: self._save(first) if may_save(first) else None,
             )
         self._first = first = HessianOperator(

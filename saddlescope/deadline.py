@@ -6,11 +6,11 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 
+from saddlescope.contract.planning import DEFAULT_LANCZOS_MATVECS, Plan
 from saddlescope.contract.reports import ReportWarning
 from saddlescope.contract.vocabulary import Caution, Method
 from saddlescope.curvature.criticality import KRYLOV_PRODUCTS
 from saddlescope.curvature.operator import HessianOperator
-from saddlescope.curvature.planner import DEFAULT_LANCZOS_MATVECS, Plan
 
 MARGIN = 1.25  # of the measured pace: a step of Lanczos is more than its product, and a host has neighbours
 EIGH_RATE = 2.5e9  # n³ a second of a full eigendecomposition on two slow cores

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saddlescope.contract.jobs import Options
+from saddlescope.contract.planning import Plan
 from saddlescope.contract.reports import Landscape, ReportWarning
 from saddlescope.curvature.critical_point import CriticalPointSearch
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.evidence import Decision, Evidence
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
-from saddlescope.curvature.planner import Plan
 from saddlescope.curvature.spectrum import SpectralKnowledge
 
 

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from saddlescope.attempt import Attempt
 from saddlescope.contract.jobs import Options
+from saddlescope.contract.planning import Plan, plan
 from saddlescope.contract.vocabulary import Method, Precision, Stage
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.memory import plan_batch_size
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
-from saddlescope.curvature.planner import Plan, plan
+from saddlescope.curvature.planner import feasible
 
 
 class Point:
@@ -40,13 +41,14 @@ class Point:
         self.options, self.attempt, self.deadline = options, attempt, attempt.deadline
         self.device, self.earlier_matvecs, self.is_found = device, earlier_matvecs, is_found
         sizes = sum(tensor.numel() for tensor in problem.params.values())
-        self.plan: Plan = plan(
+        asked = plan(
             sizes,
             method=options.method,
             precision=options.dtype,
             max_matvecs=options.max_matvecs,
             has_float64=any(tensor.dtype == torch.float64 for tensor in problem.params.values()),
         )
+        self.plan: Plan = feasible(asked, sizes)
         dtype = torch.float64 if self.plan.precision is Precision.FLOAT64 else torch.float32
         self.objective = Objective(problem, dtype=dtype, device=device, batch_size=options.batch_size)
         known = attempt.recognize(self.objective, options)

@@ -129,6 +129,7 @@ def _spectrum(point: Point, measured: Preflight) -> SpectralKnowledge:
             Stage.LANCZOS, 0.05 + 0.6 * min(fraction, 1.0), lowest, residual
         ),
         is_late=lambda: point.deadline.is_late_for(*ESSENTIAL),
+        is_brief=not options.density,
     )
 
 

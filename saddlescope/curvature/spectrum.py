@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from saddlescope.contract.planning import BASIS_BYTES
 from saddlescope.curvature.certificate import lambda_max_bound, lambda_min_bound
 from saddlescope.curvature.dense import DenseSpectrum, dense_spectrum
 from saddlescope.curvature.escape import Direction
@@ -22,7 +23,6 @@ from saddlescope.curvature.quadrature import Share
 
 BOUND_RTOL = 1e-2
 TOLERANCE_FACTOR = 8
-BASIS_BYTES = 4 * 2**30
 MAX_PROBES = 8
 
 
@@ -157,13 +157,15 @@ def by_lanczos(
     basis_bytes: int = BASIS_BYTES,
     max_probes: int = MAX_PROBES,
     is_late: Callable[[], bool] = lambda: False,
+    is_brief: bool = False,
 ) -> SpectralKnowledge:
     """Extreme eigenpairs, certified bounds and shares of the spectrum from Hessian products alone.
 
     A first reorthogonalized cycle from a uniform start, as long as the budget and `basis_bytes` allow, gives certificates and
     quadrature; restarts sharpen the ends beyond the memory, a deflated run finds copies, and what is left of the budget
     goes to further probes where those narrow the shares. At most `max_matvecs` products and one more for each
-    direction kept. Once `is_late`, nothing more is begun.
+    direction kept. Once `is_late`, nothing more is begun. If `is_brief`, a saddle that is proven with as many directions as wanted
+    ends the run: neither copies nor shares are looked for.
     """
     objective, n, reach = operator.objective, operator.size, _reach(operator)
     epsilon = torch.finfo(objective.dtype).eps
@@ -214,16 +216,19 @@ def by_lanczos(
         max_matvecs=0 if is_late() else max_matvecs - steps,
         generator=generator,
         on_progress=lambda spent, lowest, residual: on_progress((steps + spent) / max_matvecs, lowest, residual),
+        is_brief=is_brief,
     )
     cycle = cycle.without_basis()
     error, tau = error_of(goal.scale), tau_of(goal.scale)
+    is_saddle = ends.lowest[0].curvature + error < -tau and ends.highest.curvature - error > tau
+    is_over = is_late() or (is_brief and is_saddle)
     spent = steps + ends.num_matvecs
     shares, num_probes = probe_shares(
         operator.matvec,
         cycle,
         zero_tol=tau,
         failure_probability=failure_probability,
-        num_affordable=1 if is_late() else 1 + (max_matvecs - spent) // steps,
+        num_affordable=1 if is_over else 1 + (max_matvecs - spent) // steps,
         max_probes=max_probes,
         generator=generator,
     )

@@ -99,3 +99,22 @@ def test_both_methods_tell_the_same_story() -> None:
     assert [d.curvature for d in free.lowest] == pytest.approx([d.curvature for d in dense.lowest], abs=1e-3)
     assert free.lowest_direction == free.lowest[0]
     assert free.negative.low >= 3 / 200 - 1e-12
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_a_proven_saddle_ends_the_run_where_nothing_more_is_asked(wanted: int) -> None:
+    spectrum = torch.tensor(SPECTRA["double negative"], dtype=torch.float64)
+    thorough, _ = analysed(spectrum, wanted=wanted)
+    brief, products = analysed(spectrum, wanted=wanted, is_brief=True)
+    assert brief.cycle is not None
+    steps = brief.cycle.num_steps
+    assert products == steps + max(1, wanted) + 1  # and a measurement of each direction
+    assert thorough.num_probes > brief.num_probes == 1
+    assert len(brief.lowest) == max(1, wanted)
+    assert brief.lowest[0].curvature == pytest.approx(-1.0, abs=1e-3)
+    assert brief.positive.low <= thorough.positive.estimate <= brief.positive.high
+
+
+def test_what_is_not_proven_is_looked_at_in_full_however_brief() -> None:
+    spectrum = torch.tensor(SPECTRA["kernel"], dtype=torch.float64)
+    assert analysed(spectrum, is_brief=True)[1] == analysed(spectrum)[1]
