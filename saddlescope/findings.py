@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from saddlescope.contract.jobs import Options
 from saddlescope.contract.planning import Plan
 from saddlescope.contract.reports import Landscape, ReportWarning
-from saddlescope.curvature.critical_point import CriticalPointSearch
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.evidence import Decision, Evidence
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
-from saddlescope.curvature.spectrum import SpectralKnowledge
+from saddlescope.curvature.search_outcome import CriticalPointSearch
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import torch
 from saddlescope.contract.reports import ReportWarning
 from saddlescope.contract.vocabulary import Caution, Method, Precision, Stage, Verdict
 from saddlescope.curvature.chords import chord
-from saddlescope.curvature.critical_point import DEFAULT_MATVECS, CriticalPointSearch, find_critical_point
+from saddlescope.curvature.critical_point import DEFAULT_MATVECS, find_critical_point
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.higher_order import NOT_ZERO
 from saddlescope.curvature.noise import Preflight, preflight
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.search_outcome import CriticalPointSearch
 from saddlescope.findings import Checkpoint, Findings, FoundPoint
 from saddlescope.point import Point
 from saddlescope.recipe import Examination, conclude, examine

@@ -17,10 +17,11 @@ from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.evidence import Decision, Evidence
 from saddlescope.curvature.higher_order import HigherOrders
 from saddlescope.curvature.kantorovich import Kantorovich, near_critical_point
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.noise import Preflight, preflight, smoothness
 from saddlescope.curvature.probes import probe_decrease
 from saddlescope.curvature.sampling import SampledCurvature, gradient_sampling, sampled_curvature
-from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
+from saddlescope.curvature.spectrum import by_eigendecomposition, by_lanczos
 from saddlescope.curvature.verdict import decide
 from saddlescope.deadline import ESSENTIAL
 from saddlescope.findings import Findings

@@ -21,7 +21,7 @@ from saddlescope.contract.reports import (
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.evidence import Bounds
 from saddlescope.curvature.kantorovich import Kantorovich
-from saddlescope.curvature.spectrum import SpectralKnowledge
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.findings import Findings, FoundPoint
 from saddlescope.wording import advice, statement, summary
 

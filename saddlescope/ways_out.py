@@ -6,9 +6,9 @@ from saddlescope.contract.vocabulary import Stage
 from saddlescope.curvature.criticality import KRYLOV_PRODUCTS
 from saddlescope.curvature.degenerate import KernelFinding
 from saddlescope.curvature.escape import EscapePath, descent, search
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.probes import arc_escape
-from saddlescope.curvature.spectrum import SpectralKnowledge
 from saddlescope.curvature.subspace import search_subspace
 from saddlescope.deadline import LINE_SEARCH
 from saddlescope.point import Point

@@ -6,8 +6,8 @@ from saddlescope.contract.reports import Advice, ReportWarning
 from saddlescope.contract.vocabulary import Action, Caution, Verdict
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.evidence import Evidence
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.noise import Preflight
-from saddlescope.curvature.spectrum import SpectralKnowledge
 from saddlescope.findings import Findings
 
 WIDE = 0.2

@@ -63,3 +63,8 @@ class Decision:
     strength: Strength
     failure_probability: float
     statement: str
+
+
+def undecided(statement: str) -> Decision:
+    """Nothing is claimed, for this reason."""
+    return Decision(Verdict.UNDECIDED, 2, Strength.NUMERICAL, 0.0, statement)

@@ -10,12 +10,12 @@ from saddlescope.curvature.criticality import Criticality
 from saddlescope.curvature.degenerate import NOTHING, KernelFinding, examine_complement, examine_kernel
 from saddlescope.curvature.derivatives import is_consistent
 from saddlescope.curvature.errors import OutOfMemory
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.low_rank import MAX_DISTINCT, Range, find_range
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.probes import arc_escape
-from saddlescope.curvature.spectrum import SpectralKnowledge
 from saddlescope.curvature.symmetry import explain_kernel
 
 WHOLE_EXACT = 32  # parameters; where H = 0 with more of them, autograd's fourth derivatives may take the square of n

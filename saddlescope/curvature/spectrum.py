@@ -1,9 +1,8 @@
-"""What is known of the spectrum, by either method, in one shape: bounds, tolerance, inertia, directions."""
+"""The spectrum by either method: all eigenpairs of a dense Hessian, or the ends and bounds that products give."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from saddlescope.curvature.escape import Direction
 from saddlescope.curvature.evidence import Bounds
 from saddlescope.curvature.extremes import MIN_STEPS, EndsGoal, find_extremes
 from saddlescope.curvature.inertia import inertia_by_ldl
+from saddlescope.curvature.knowledge import SpectralKnowledge, reach_of, tolerance
 from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.operator import HessianOperator
@@ -22,55 +22,7 @@ from saddlescope.curvature.probing import at_least, at_most, probe_shares, prove
 from saddlescope.curvature.quadrature import Share
 
 BOUND_RTOL = 1e-2
-TOLERANCE_FACTOR = 8
 MAX_PROBES = 8
-
-
-@dataclass(frozen=True)
-class SpectralKnowledge:
-    """Either all eigenpairs (`dense`) or the coefficients of a Lanczos cycle with certified bounds (`cycle`, its basis gone).
-
-    Attributes:
-        scale: max|λ| as far as known.
-        zero_tol: τ; an eigenvalue within ±τ counts as zero.
-        error: a bound on what rounding does to an eigenvalue, ‖E‖.
-        asymmetry: ‖(H − Hᵀ)/2‖ as measured.
-        negative: share of eigenvalues below −τ, with bounds.
-        zero: share within ±τ, with bounds.
-        positive: share above τ; the minimum ratio.
-        inertia: (n₋, n₀, n₊) where every eigenvalue is known.
-        pivots: the same by an independent factorization, where the eigenvalues have one sign or are zero.
-        lowest: measured directions of curvature below −τ, the lowest first, copies of a repeated eigenvalue included.
-        lowest_direction: of the lowest curvature, whatever its sign.
-        is_budget_spent: the products ended before the ends of the spectrum had settled.
-        num_probes: random starts behind the shares; 0 where every eigenvalue is known.
-    """
-
-    dense: DenseSpectrum | None
-    cycle: LanczosCycle | None
-    scale: float
-    zero_tol: float
-    error: float
-    asymmetry: float
-    lambda_min: Bounds
-    lambda_max: Bounds
-    negative: Share
-    zero: Share
-    positive: Share
-    inertia: tuple[int, int, int] | None
-    lowest: tuple[Direction, ...]
-    lowest_direction: Direction
-    highest: Direction
-    is_budget_spent: bool
-    num_probes: int = 0
-    pivots: tuple[int, int, int] | None = None
-
-
-def tolerance(error: float, *, zero_tol: float | None, loss_noise: float, reach: float) -> float:
-    """τ: eight times the error of an eigenvalue, the user's, or what changes L by its rounding at the trust radius `reach`."""
-    square = reach**2
-    unseen = 2 * loss_noise / square if square > 0 else 0.0  # the square of a tiny reach may underflow
-    return max(TOLERANCE_FACTOR * error, zero_tol or 0.0, unseen)
 
 
 def by_eigendecomposition(
@@ -90,7 +42,7 @@ def by_eigendecomposition(
     dense = dense_spectrum(operator, on_progress=on_progress)
     values, n = dense.eigenvalues, operator.size
     error = max(dense.asymmetry, 2 * measured.matvec_noise, dense.rounding)
-    tau = tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=_reach(operator))
+    tau = tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=reach_of(operator))
     negative, positive = int((values < -tau).sum()), int((values > tau).sum())
     zero = n - negative - positive
     first, last = values[0].item(), values[-1].item()
@@ -115,10 +67,6 @@ def by_eigendecomposition(
         is_budget_spent=False,
         pivots=inertia_by_ldl(dense.hessian, tau) if tau > 0 and not (negative and positive) else None,
     )
-
-
-def _reach(operator: HessianOperator) -> float:
-    return float(operator.objective.relative_scales().double().norm().item())
 
 
 def _generic_eigenvectors(dense: DenseSpectrum, count: int, error: float, *, generator: torch.Generator) -> Tensor:
@@ -167,7 +115,7 @@ def by_lanczos(
     direction kept. Once `is_late`, nothing more is begun. If `is_brief`, a saddle that is proven with as many directions as wanted
     ends the run: neither copies nor shares are looked for.
     """
-    objective, n, reach = operator.objective, operator.size, _reach(operator)
+    objective, n, reach = operator.objective, operator.size, reach_of(operator)
     epsilon = torch.finfo(objective.dtype).eps
 
     def error_of(scale: float) -> float:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.noise import preflight
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
-from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
+from saddlescope.curvature.spectrum import by_eigendecomposition, by_lanczos
 
 SIZE = 800
 
