@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 LIMIT = 64
 DISTRUST = 16
@@ -26,22 +25,17 @@ class Overlaps:
 
     Args:
         dtype: of the vectors.
-        state: of an earlier run that this one continues; None at the first vector.
     """
 
-    def __init__(self, dtype: torch.dtype, state: Tensor | None = None) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         self._epsilon = torch.finfo(dtype).eps
         self._before, self._current = torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
         self._is_trusted = True
-        if state is not None:
-            self._before, self._current = state[0, :-1].clone(), state[1].clone()
-            self._is_trusted = bool(state[0, -1].isfinite())
 
     @property
-    def state(self) -> Tensor:
-        """(2, j), all that a later run needs to decide as this one would have."""
-        trust = torch.tensor([0.0 if self._is_trusted else torch.inf], dtype=torch.float64)
-        return torch.stack([torch.cat([self._before, trust]), self._current])
+    def largest(self) -> float:
+        """Of the estimates of the newest vector's overlaps."""
+        return self._current.abs().max().item()
 
     def advance(self, alpha: Sequence[float], beta: Sequence[float], norm: float) -> bool:
         """Take in step j from α_1…α_j, β_1…β_{j−1} and ‖v‖ = β_j as the recurrence leaves it; whether v has to be orthogonalized.
@@ -61,7 +55,7 @@ class Overlaps:
             grown -= off[-2] * torch.cat([self._before, one])
             overlaps[:-1] = grown + torch.where(grown < 0, -noise, noise)
         self._before, self._current = self._current, overlaps / norm
-        return not (self._is_trusted and self._current.abs().max().item() <= LIMIT * self._epsilon)
+        return not (self._is_trusted and self.largest <= LIMIT * self._epsilon)
 
     def orthogonalized(self, measured: float) -> None:
         """The new vector had an overlap of `measured` and has none now; the next one is to be treated alike.

@@ -60,7 +60,7 @@ def walk(matvec: Callable[[Tensor], Tensor], start: Tensor) -> tuple[int, int, l
             overlaps.orthogonalized(measured)
             made += 1
         else:
-            pairs.append((overlaps.state[1].abs().max().item(), measured))
+            pairs.append((overlaps.largest, measured))
         beta.append(accurate_norm(vector))
         rows.append(vector / beta[-1])
     return STEPS, made, pairs
@@ -88,12 +88,10 @@ def test_where_products_are_worse_than_rounding_estimates_are_not_believed() -> 
     assert largest_overlap(cycle.basis) <= 1e-9
 
 
-def test_a_measured_overlap_beyond_trust_makes_every_later_vector_due_and_is_remembered() -> None:
+def test_a_measured_overlap_beyond_trust_makes_every_later_vector_due() -> None:
     overlaps = Overlaps(torch.float64)
     assert not overlaps.advance([1.0], [], 1.0)
     overlaps.orthogonalized(2 * DISTRUST * LIMIT * torch.finfo(torch.float64).eps)
-    resumed = Overlaps(torch.float64, overlaps.state)
-    for either in (overlaps, resumed):
-        assert either.advance([1.0, 1.0], [1.0], 1.0)
-        either.orthogonalized(0.0)
-        assert either.advance([1.0, 1.0, 1.0], [1.0, 1.0], 1.0)
+    assert overlaps.advance([1.0, 1.0], [1.0], 1.0)
+    overlaps.orthogonalized(0.0)
+    assert overlaps.advance([1.0, 1.0, 1.0], [1.0, 1.0], 1.0)
