@@ -14,6 +14,7 @@ import saddlescope
 from saddlescope.charting import make_landscape, make_spectrum
 from saddlescope.contract.jobs import Options
 from saddlescope.contract.vocabulary import Method, Precision, Reduction, Stage
+from saddlescope.curvature.contraction import Contraction, conjugate_gradients, dense_solve, newton_contraction
 from saddlescope.curvature.criticality import Criticality, assess
 from saddlescope.curvature.degenerate import KernelFinding, examine_kernel, is_consistent
 from saddlescope.curvature.escape import EscapePath, descent, search
@@ -28,6 +29,7 @@ from saddlescope.curvature.sampling import SampledCurvature, gradient_sampling, 
 from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
 from saddlescope.curvature.subspace import search_subspace
 from saddlescope.curvature.symmetry import explain_kernel
+from saddlescope.curvature.valley import Valley, walk_valley
 from saddlescope.curvature.verdict import Evidence, decide
 from saddlescope.curvature.warmup import settle_vector_functions
 from saddlescope.reporting import Findings, cautions, make_report
@@ -163,6 +165,8 @@ class _Analysis:
             kernel_obstacle=obstacle,
             probe_decrease=self._probe(measured, knowledge),
             gap_to_bound=self._gap_to_bound(measured),
+            contraction=self._contraction(critical, knowledge, measured),
+            valley=self._valley(kernel, knowledge, measured),
             sampled=self._sampled_curvature(),
             is_sample=self.options.data_is_sample,
         )
@@ -306,6 +310,33 @@ class _Analysis:
             explanation=explanation,
         )
         return finding, ""
+
+    def _contraction(
+        self, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight
+    ) -> Contraction | None:
+        if critical.is_zero_to_rounding or not critical.is_critical:
+            return None
+        if knowledge.dense is not None:
+            if knowledge.inertia is None or (knowledge.inertia[0] and knowledge.inertia[2]):
+                return None
+            return newton_contraction(self.objective, measured, dense_solve(knowledge.dense, knowledge.zero_tol))
+        if knowledge.lambda_min.low > knowledge.zero_tol:
+            return newton_contraction(self.objective, measured, conjugate_gradients(self.operator.matvec))
+        return None
+
+    def _valley(self, kernel: KernelFinding | None, knowledge: SpectralKnowledge, measured: Preflight) -> Valley | None:
+        if kernel is None or knowledge.dense is None or kernel.silent is None:
+            return None
+        assert knowledge.inertia is not None  # noqa: S101 - dense
+        is_below = knowledge.inertia[0] > 0 or (kernel.has_descent and not knowledge.inertia[2])
+        return walk_valley(
+            self.objective,
+            measured,
+            kernel.silent,
+            dense_solve(knowledge.dense, knowledge.zero_tol),
+            generator=self.generator,
+            upward=is_below,
+        )
 
     def _probe(self, measured: Preflight, knowledge: SpectralKnowledge) -> float:
         if knowledge.inertia is None or knowledge.inertia[0] or knowledge.inertia[2]:

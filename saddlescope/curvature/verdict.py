@@ -8,10 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from saddlescope.contract.vocabulary import Strength, Verdict
-from saddlescope.curvature.criticality import FLAT_SHARE, Criticality
+from saddlescope.curvature.contraction import Contraction
+from saddlescope.curvature.criticality import FLAT_SHARE, TRUST_RADIUS, Criticality
 from saddlescope.curvature.degenerate import KernelFinding
 from saddlescope.curvature.noise import Smoothness
 from saddlescope.curvature.sampling import SampledCurvature
+from saddlescope.curvature.valley import Valley
+
+EXTREMA = frozenset(
+    {Verdict.LOCAL_MINIMUM, Verdict.FLAT_MINIMUM, Verdict.LOCAL_MAXIMUM, Verdict.FLAT_MAXIMUM},
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Evidence:
     """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None.
 
     `gap_to_bound` is L less a number that it never falls below, 0 where the difference is rounding; None if none is known.
-    `kernel_obstacle` says why orders three and four were not examined where `kernel` is None.
+    `kernel_obstacle` says why orders three and four were not examined where `kernel` is None. `contraction` is known where the
+    gradient is not zero to rounding and an extremum might be claimed; `valley` where a part of the kernel stayed silent.
     """
 
     criticality: Criticality
@@ -45,6 +52,8 @@ class Evidence:
     kernel_obstacle: str
     probe_decrease: float
     gap_to_bound: float | None
+    contraction: Contraction | None = None
+    valley: Valley | None = None
     sampled: SampledCurvature | None = None
     is_sample: bool = False
 
@@ -73,6 +82,8 @@ def decide(evidence: Evidence) -> Decision:
     if not evidence.criticality.is_critical:
         return _not_critical(evidence.criticality)
     decision = _by_inertia(evidence) if evidence.inertia is not None else _by_bounds(evidence)
+    if decision.verdict in EXTREMA and evidence.contraction is not None and not evidence.contraction.holds:
+        return _undecided(f"{decision.statement}; yet {_no_point_near(evidence.contraction)}")
     if evidence.is_sample:
         decision = _of_the_population(decision, evidence)
     if decision.strength is Strength.PROVED and not evidence.criticality.is_zero_to_rounding:
@@ -109,6 +120,14 @@ def _of_the_population(decision: Decision, evidence: Evidence) -> Decision:
 
 def _undecided(statement: str) -> Decision:
     return Decision(Verdict.UNDECIDED, 2, Strength.NUMERICAL, 0.0, statement)
+
+
+def _no_point_near(contraction: Contraction) -> str:
+    if contraction.distance > TRUST_RADIUS:
+        fault = f"a Newton step is {contraction.distance:.3g} times as long as θ"
+    else:
+        fault = f"a Newton step leaves {contraction.after:.3g} of a decrement of {contraction.before:.3g}, more than a quarter"
+    return f"{fault}, so that no critical point need be near: train on, or ask for a critical point search"
 
 
 def _not_critical(criticality: Criticality) -> Decision:
@@ -162,6 +181,11 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
             f"{finding.explained_dimension} of {zero} flat directions explained by {', '.join(finding.generators)}"
         )
         tried = f"{tried}; {explained}" if finding.num_directions else f"the kernel: {explained}"
+    if finding.is_masked:
+        return _undecided(
+            "a third derivative was seen along a kernel direction, but at no distance does it outweigh the slope and the "
+            "curvature that are left there: θ need not be a critical point"
+        )
     descends = finding.has_descent or negative > 0
     ascends = finding.has_ascent or positive > 0
     if finding.order == 3 or (descends and ascends and finding.order == 4):
@@ -185,28 +209,36 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
             if finding.lowest > 0
             else f"the reduced fourth derivative is at most {finding.highest:.3g} in {tried}",
         )
-    if positive or finding.has_ascent:
-        return Decision(
-            Verdict.FLAT_MINIMUM,
-            4,
-            numerical,
-            0.0,
-            f"no eigenvalue below −{evidence.zero_tol:.3g}, and no descent to order 4 in {tried}",
-        )
-    if negative or finding.has_descent:
-        return Decision(
-            Verdict.FLAT_MAXIMUM,
-            4,
-            numerical,
-            0.0,
-            f"no eigenvalue above {evidence.zero_tol:.3g}, and no ascent to order 4 in {tried}",
-        )
+    if positive or negative or finding.order == 4:
+        return _flat_extremum(evidence, tried, is_minimum=positive > 0 or finding.has_ascent)
     lower = (
         f"; yet L falls by {evidence.probe_decrease:.3g} within a relative radius of 1"
         if evidence.probe_decrease > 0
         else ""
     )
     return Decision(Verdict.PLATEAU, 4, numerical, 0.0, f"orders 2, 3 and 4 vanish in {tried}{lower}")
+
+
+def _flat_extremum(evidence: Evidence, tried: str, *, is_minimum: bool) -> Decision:
+    """H is semidefinite and orders three and four found no way on; orders beyond may have one."""
+    tau, valley = evidence.zero_tol, evidence.valley
+    step, change = ("descent", "falls") if is_minimum else ("ascent", "rises")
+    if valley is not None and valley.change > 0:
+        return _undecided(
+            f"no {step} to order 4 in {tried}; yet on the floor of a flat valley L {change} by {valley.change:.3g} at a relative "
+            f"distance of {valley.radius:.2g}: orders beyond four decide, or a slope that rounding hides"
+        )
+    side = f"below −{tau:.3g}" if is_minimum else f"above {tau:.3g}"
+    walked = (
+        f"; nor at a finite distance along {valley.num_directions} of its flat directions" if valley is not None else ""
+    )
+    return Decision(
+        Verdict.FLAT_MINIMUM if is_minimum else Verdict.FLAT_MAXIMUM,
+        4,
+        Strength.NUMERICAL,
+        0.0,
+        f"no eigenvalue {side}, and no {step} to order 4 in {tried}{walked}",
+    )
 
 
 def _at_the_bound(flat: str) -> Decision:
