@@ -12,7 +12,16 @@ import saddlescope
 from saddlescope.charting import make_landscape
 from saddlescope.contract.vocabulary import Method, Stage
 from saddlescope.curvature import higher_order
+from saddlescope.curvature.contraction import (
+    SOLVE_PRODUCTS,
+    UNTRIED,
+    Contraction,
+    conjugate_gradients,
+    dense_solve,
+    newton_contraction,
+)
 from saddlescope.curvature.criticality import KRYLOV_PRODUCTS, Criticality, assess
+from saddlescope.curvature.degenerate import KernelFinding
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.evidence import Decision, Evidence
 from saddlescope.curvature.higher_order import HigherOrders
@@ -22,6 +31,7 @@ from saddlescope.curvature.noise import Preflight, preflight, smoothness
 from saddlescope.curvature.probes import probe_decrease
 from saddlescope.curvature.sampling import SampledCurvature, gradient_sampling, sampled_curvature
 from saddlescope.curvature.spectrum import by_eigendecomposition, by_lanczos
+from saddlescope.curvature.valley import Valley, walk_valley
 from saddlescope.curvature.verdict import decide
 from saddlescope.deadline import ESSENTIAL
 from saddlescope.findings import Findings
@@ -31,6 +41,7 @@ from saddlescope.wording import cautions
 
 LANDSCAPE = 60  # evaluations of L, at least
 KERNEL_SEARCH = 9_000  # worth of evaluations of L: starts, steps and fourth derivatives
+VALLEY_WALK = 800  # evaluations of L
 KANTOROVICH_SIZE = 1_000
 KANTOROVICH_PRODUCTS = 60  # from scratch, at other points
 ROUNDING_FACTOR = 8  # times the loss's noise: a smaller distance to a bound is none
@@ -75,6 +86,8 @@ def examine(point: Point) -> Examination:
         is_sample=point.options.data_is_sample,
         is_found=point.is_found,
         kantorovich=_kantorovich(point, critical, knowledge, measured),
+        contraction=_contraction(point, critical, knowledge, measured),
+        valley=_valley(point, beyond.finding, knowledge, measured),
     )
     return Examination(measured, knowledge, paths, evidence, decide(evidence))
 
@@ -202,6 +215,42 @@ def _kantorovich(
         inverse_norm=1 / least,
         eigenpairs=eigenpairs,
         generator=torch.Generator().manual_seed(point.options.seed),
+    )
+
+
+def _contraction(
+    point: Point, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight
+) -> Contraction | None:
+    """What a Newton step does, where an extremum may be claimed of a gradient that is not zero to rounding."""
+    if critical.is_zero_to_rounding or not critical.is_critical:
+        return None
+    if knowledge.dense is not None:
+        if knowledge.inertia is None or (knowledge.inertia[0] and knowledge.inertia[2]):
+            return None
+        return newton_contraction(point.objective, measured, dense_solve(knowledge.dense, knowledge.zero_tol))
+    if knowledge.lambda_min.low <= knowledge.zero_tol:
+        return None
+    if not point.deadline.allows(products=2 * SOLVE_PRODUCTS, or_else="the Newton step that confirms an extremum"):
+        return UNTRIED
+    return newton_contraction(point.objective, measured, conjugate_gradients(point.operator.matvec))
+
+
+def _valley(
+    point: Point, kernel: KernelFinding | None, knowledge: SpectralKnowledge, measured: Preflight
+) -> Valley | None:
+    """Where the flat directions lead that orders three and four left open."""
+    if kernel is None or kernel.silent is None or knowledge.dense is None or knowledge.inertia is None:
+        return None
+    if not point.deadline.allows(losses=VALLEY_WALK, or_else="a walk along the flat directions"):
+        return None
+    negative, _, positive = knowledge.inertia
+    return walk_valley(
+        point.objective,
+        measured,
+        kernel.silent,
+        dense_solve(knowledge.dense, knowledge.zero_tol),
+        generator=point.generator,
+        upward=negative > 0 or (kernel.has_descent and not positive),
     )
 
 

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 import saddlescope
 from saddlescope.contract.jobs import Estimate, JobRequest
-from saddlescope.contract.sources import ArtifactSource, InlineSource
 from service import estimates
 from service.estimates import least_memory_bytes
 from service.parts import Parts
@@ -116,9 +115,7 @@ def _accept(session: Session, submission: Submission, quota_bytes: int | None) -
         record_artifact(session, project=project, blob=blob, default_quota_bytes=quota_bytes)
     question = fingerprint(request, saddlescope.__version__)
     twin = None
-    # What lies at a path or in a bucket may have changed since.
-    is_repeatable = isinstance(request.checkpoint, ArtifactSource | InlineSource)
-    if is_repeatable and not request.force and submission.retry_of is None:
+    if not request.force and submission.retry_of is None:
         twin = find_finished_twin(session, project=project, fingerprint=question)
     deadline_at = None
     if submission.deadline_seconds is not None:

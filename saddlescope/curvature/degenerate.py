@@ -25,6 +25,8 @@ NUM_STARTS = 12
 NUM_STEPS = 6
 RELATIVE_TOL = 1e-6
 DIFFERENCE_RTOL = 1e-3  # what differences leave of the next order
+NUM_PRESSED = 60
+POSITIVE_SHARE = 1e-3
 FEW_STARTS = 4  # where the kernel is almost the whole of a large space
 
 
@@ -39,6 +41,8 @@ class KernelFinding:
         is_definite: the reduced quartic kept one strict sign, exactly for a one-dimensional kernel.
         down: (z, bend) of the lowest point: descend along θ + tz − ½t²·bend; None where nothing descends.
         num_directions: how many kernel directions were tried.
+        silent: orthonormal basis (n, m) of the searched part, where it did not decide.
+        is_masked: a cubic term was seen, but at no distance does it outweigh what rounding left of slope and curvature.
         explained_dimension: of the part of the kernel that symmetries explain and that was not searched.
         generators: the names of those symmetries.
     """
@@ -51,6 +55,8 @@ class KernelFinding:
     num_directions: int
     explained_dimension: int = 0
     generators: tuple[str, ...] = ()
+    silent: Tensor | None = None
+    is_masked: bool = False
 
     @property
     def has_descent(self) -> bool:
@@ -148,15 +154,24 @@ def examine_kernel(
     explained = None if explanation is None or not explanation.dimension else explanation.explained
     flat = Flat(theta.numel(), kernel, explained)
     quartic = _Quartic(partial(derivatives_along, objective, theta), flat, pseudo_inverse, rtol=RELATIVE_TOL)
-    if explanation is None or explained is None:
-        return _searched(quartic, NUM_STARTS, generator)
     finding = _searched(quartic, NUM_STARTS, generator) if flat.dimension else NOTHING
+    if flat.dimension and finding.order != 3 and not finding.is_definite:
+        finding = replace(finding, silent=kernel if explained is None else _complement(kernel, explained))
+    if explanation is None or explained is None:
+        return finding
     return replace(
         finding,
         is_definite=False,
         explained_dimension=explanation.dimension,
         generators=explanation.generators,
     )
+
+
+def _complement(kernel: Tensor, explained: Tensor) -> Tensor:
+    """An orthonormal basis (n, m − e) of what a kernel (n, m) holds beside (n, e) of its directions."""
+    whole = torch.linalg.qr(kernel.T @ explained, mode="complete").Q
+    rest: Tensor = kernel @ whole[:, explained.shape[1] :]
+    return rest
 
 
 def examine_complement(
@@ -203,9 +218,24 @@ def _searched(quartic: _Quartic, most_starts: int, generator: torch.Generator) -
             z = image / image.norm()
     value, z = strongest
     if abs(value) > max(quartic.least[0], quartic.rtol * cubic_scale):
+        if not _outweighs_lower_orders(quartic.along(z), z):
+            return replace(NOTHING, num_directions=num_starts, is_masked=True)
         down = (-z if value > 0 else z, torch.zeros_like(z))
         return KernelFinding(3, -abs(value), abs(value), False, down, num_starts)
     return _quartic_finding(quartic, starts, max(quartic.least[1], quartic.rtol * quartic_scale))
+
+
+def _outweighs_lower_orders(terms: HigherOrder, z: Tensor) -> bool:
+    """Whether the cubic term is twice the slope's and the curvature's at a distance where it is twice the quartic's.
+
+    On e^{−y} at a large y all derivatives are equally tiny: the third is there, and is no critical point's.
+    """
+    cubic, quartic = abs(torch.dot(terms.cubic, z).item()), abs(torch.dot(terms.quartic, z).item())
+    if quartic == 0.0:
+        return True
+    distance = 2 * cubic / quartic
+    lower = abs(terms.slope) * distance + 0.5 * abs(terms.curvature) * distance**2
+    return cubic * distance**3 / 6 >= 2 * lower
 
 
 def _quartic_finding(quartic: _Quartic, starts: list[Tensor], tolerance: float) -> KernelFinding:
@@ -231,13 +261,36 @@ def _quartic_finding(quartic: _Quartic, starts: list[Tensor], tolerance: float) 
                 lows.append((value, z, bend))
             else:
                 highs.append(value)
-    lowest, z, bend = min(lows, key=lambda entry: entry[0])
     highest = max(highs)
+    lowest, z, bend = min(lows, key=lambda entry: entry[0])
+    if len(starts) > 1 and lowest > tolerance:
+        lowest, z, bend = _pressed(quartic, z, POSITIVE_SHARE * highest)
+        if -tolerance <= lowest <= POSITIVE_SHARE * highest:
+            lowest = 0.0  # beside the highest as good as zero: no ground for a strict minimum
     if max(abs(lowest), abs(highest)) <= tolerance:
         return KernelFinding(2, 0.0, 0.0, False, None, len(starts))
     low, high = (0.0 if abs(bound) <= tolerance else bound for bound in (lowest, highest))
     down = (z, bend) if low < 0 else None
     return KernelFinding(4, low, high, low > 0 or high < 0, down, len(starts))
+
+
+def _pressed(quartic: _Quartic, z: Tensor, goal: float) -> tuple[float, Tensor, Tensor]:
+    """The reduced quartic pushed further down from z (n,), until it is below the goal or will not fall: (Q, z, bend)."""
+    value, gradient, bend = quartic.value(z)
+    step = 0.5
+    for _ in range(NUM_PRESSED):
+        tangent = quartic.flat.project(gradient)
+        tangent = tangent - torch.dot(tangent, z) * z
+        if value <= goal or tangent.norm() <= quartic.rtol * value or step < quartic.rtol:
+            break
+        moved = z - step * tangent / tangent.norm()
+        trial = quartic.value(moved / moved.norm())
+        if trial[0] < value:
+            z, (value, gradient, bend) = moved / moved.norm(), trial
+            step = min(2 * step, 0.5)
+        else:
+            step /= 4
+    return value, z, bend
 
 
 def _scales(quartic: _Quartic, generator: torch.Generator) -> tuple[float, float]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saddlescope.contract.vocabulary import Strength, Verdict
+from saddlescope.curvature.contraction import Contraction
 from saddlescope.curvature.criticality import Criticality
 from saddlescope.curvature.degenerate import KernelFinding
 from saddlescope.curvature.kantorovich import Kantorovich
 from saddlescope.curvature.noise import Smoothness
 from saddlescope.curvature.sampling import SampledCurvature
+from saddlescope.curvature.valley import Valley
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Evidence:
         is_found: the point is where a search of the gradient's zeros ended.
         kantorovich: the test of a regular Hessian, where it was made.
         range_counts: (n₋, n₀, n₊) of a Hessian of low rank, on whose large kernel `kernel` was only sampled.
+        contraction: what a Newton step did, where ‖g‖ is not zero to rounding and an extremum might be claimed.
+        valley: where a walk along the flat directions led, if a part of the kernel stayed silent.
         pivots: (n₋, n₀, n₊) by an independent factorization, where one was made.
     """
 
@@ -51,6 +55,8 @@ class Evidence:
     is_found: bool = False
     kantorovich: Kantorovich | None = None
     range_counts: tuple[int, int, int] | None = None
+    contraction: Contraction | None = None
+    valley: Valley | None = None
     pivots: tuple[int, int, int] | None = None
 
 

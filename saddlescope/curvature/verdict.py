@@ -8,10 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from saddlescope.contract.vocabulary import Strength, Verdict
-from saddlescope.curvature.criticality import FLAT_SHARE, Criticality
+from saddlescope.curvature.contraction import UNTRIED, Contraction
+from saddlescope.curvature.criticality import FLAT_SHARE, TRUST_RADIUS, Criticality
 from saddlescope.curvature.evidence import Decision, Evidence, undecided
 from saddlescope.curvature.higher_order import NOT_NEEDED
 from saddlescope.curvature.qualifications import of_the_population, where_newton_converges
+
+EXTREMA = frozenset(
+    {Verdict.LOCAL_MINIMUM, Verdict.FLAT_MINIMUM, Verdict.LOCAL_MAXIMUM, Verdict.FLAT_MAXIMUM},
+)
 
 
 def decide(evidence: Evidence) -> Decision:
@@ -34,11 +39,23 @@ def decide(evidence: Evidence) -> Decision:
     decision = _by_inertia(evidence) if evidence.inertia is not None else _by_bounds(evidence)
     if evidence.is_found and decision.order == 2 and decision.verdict in (Verdict.LOCAL_MINIMUM, Verdict.LOCAL_MAXIMUM):
         decision = where_newton_converges(decision, evidence)
+    if decision.verdict in EXTREMA and evidence.contraction is not None and not evidence.contraction.holds:
+        return undecided(f"{decision.statement}; yet {_no_point_near(evidence.contraction)}")
     if evidence.is_sample:
         decision = of_the_population(decision, evidence)
     if decision.strength is Strength.PROVED and not evidence.criticality.is_zero_to_rounding:
         return replace(decision, strength=Strength.NUMERICAL)
     return decision
+
+
+def _no_point_near(contraction: Contraction) -> str:
+    if contraction is UNTRIED:
+        return "there was no time for the Newton step that tells whether a critical point is near"
+    if contraction.distance > TRUST_RADIUS:
+        fault = f"a Newton step is {contraction.distance:.3g} times as long as θ"
+    else:
+        fault = f"a Newton step leaves {contraction.after:.3g} of a decrement of {contraction.before:.3g}, more than a quarter"
+    return f"{fault}, so that no critical point need be near: train on, or ask for a critical point search"
 
 
 def _not_critical(criticality: Criticality) -> Decision:
@@ -99,6 +116,11 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
             f"{finding.explained_dimension} of {zero} flat directions explained by {', '.join(finding.generators)}"
         )
         tried = f"{tried}; {explained}" if finding.num_directions else f"the kernel: {explained}"
+    if finding.is_masked:
+        return undecided(
+            "a third derivative was seen along a kernel direction, but at no distance does it outweigh the slope and the "
+            "curvature that are left there: θ need not be a critical point"
+        )
     descends = finding.has_descent or negative > 0
     ascends = finding.has_ascent or positive > 0
     if finding.order == 3 or (descends and ascends and finding.order == 4):
@@ -122,28 +144,36 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
             if finding.lowest > 0
             else f"the reduced fourth derivative is at most {finding.highest:.3g} in {tried}",
         )
-    if positive or finding.has_ascent:
-        return Decision(
-            Verdict.FLAT_MINIMUM,
-            4,
-            numerical,
-            0.0,
-            f"no eigenvalue below −{evidence.zero_tol:.3g}, and no descent to order 4 in {tried}",
-        )
-    if negative or finding.has_descent:
-        return Decision(
-            Verdict.FLAT_MAXIMUM,
-            4,
-            numerical,
-            0.0,
-            f"no eigenvalue above {evidence.zero_tol:.3g}, and no ascent to order 4 in {tried}",
-        )
+    if positive or negative or finding.order == 4:
+        return _flat_extremum(evidence, tried, is_minimum=positive > 0 or finding.has_ascent)
     lower = (
         f"; yet L falls by {evidence.probe_decrease:.3g} within a relative radius of 1"
         if evidence.probe_decrease > 0
         else ""
     )
     return Decision(Verdict.PLATEAU, 4, numerical, 0.0, f"orders 2, 3 and 4 vanish in {tried}{lower}")
+
+
+def _flat_extremum(evidence: Evidence, tried: str, *, is_minimum: bool) -> Decision:
+    """H is semidefinite and orders three and four found no way on; orders beyond may have one."""
+    tau, valley = evidence.zero_tol, evidence.valley
+    step, change = ("descent", "falls") if is_minimum else ("ascent", "rises")
+    if valley is not None and valley.change > 0:
+        return undecided(
+            f"no {step} to order 4 in {tried}; yet on the floor of a flat valley L {change} by {valley.change:.3g} at a relative "
+            f"distance of {valley.radius:.2g}: orders beyond four decide, or a slope that rounding hides"
+        )
+    side = f"below −{tau:.3g}" if is_minimum else f"above {tau:.3g}"
+    walked = (
+        f"; nor at a finite distance along {valley.num_directions} of its flat directions" if valley is not None else ""
+    )
+    return Decision(
+        Verdict.FLAT_MINIMUM if is_minimum else Verdict.FLAT_MAXIMUM,
+        4,
+        Strength.NUMERICAL,
+        0.0,
+        f"no eigenvalue {side}, and no {step} to order 4 in {tried}{walked}",
+    )
 
 
 def _at_the_bound(flat: str) -> Decision:
