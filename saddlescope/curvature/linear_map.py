@@ -95,6 +95,18 @@ def _copied(graph: fx.Graph) -> fx.Graph:
     return copied
 
 
+def _with_memory(value: Argument) -> Argument:
+    """The argument, with zeros in the place of autograd's zero tensors.
+
+    These have no memory; torch's own dispatch never hands them to a kernel, but below a dispatch mode it does.
+    """
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_memory(part) for part in value)
+    if isinstance(value, Tensor) and torch._is_zerotensor(value):
+        return torch.zeros(value.shape, dtype=value.dtype, device=value.device)
+    return value
+
+
 class _Recorder(TorchDispatchMode):
     """Runs every operation, and writes down those that take a tangent."""
 
@@ -137,7 +149,8 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Argument, ...] = (),
         kwargs: dict[str, Argument] | None = None,
     ) -> object:
-        kwargs = kwargs or {}
+        args = tuple(_with_memory(value) for value in args)
+        kwargs = {name: _with_memory(value) for name, value in (kwargs or {}).items()}
         if not self._moves((*args, *kwargs.values())):
             return function(*args, **kwargs)
         if function._schema.is_mutable:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -104,3 +107,37 @@ def test_every_mode_is_timed_and_a_tiny_problem_is_not_measured_in_any_run() -> 
     assert timings is not None
     assert set(timings) == set(Mode)
     assert all(isinstance(timing, Timing) and timing.product_seconds > 0 for timing in timings.values())
+
+
+ZERO_TENSORS = """
+import torch
+from torch.nn import functional
+from saddlescope.curvature.objective import Objective, Problem
+from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.products import Mode
+
+torch.manual_seed(0)
+data = {"x": torch.randn(200, 4, dtype=torch.float64), "y": torch.randn(200, 1, dtype=torch.float64)}
+params = {"a": torch.randn(16, 4), "b": torch.randn(16, 16), "c": torch.randn(1, 16)}
+
+def loss(t, batch):
+    hidden = torch.tanh(functional.linear(torch.tanh(functional.linear(batch["x"], t["a"])), t["b"]))
+    return functional.mse_loss(functional.linear(hidden, t["c"]), batch["y"])
+
+objective = Objective(Problem(loss, {name: t.double() for name, t in params.items()}, data=data), dtype=torch.float64)
+vector = torch.randn(objective.num_parameters, dtype=torch.float64)
+recorded, truth = (
+    HessianOperator(objective, objective.theta, mode=mode).matvec(vector)
+    for mode in (Mode.LINEARIZED, Mode.REVERSE_OVER_REVERSE)
+)
+assert torch.allclose(recorded, truth, rtol=1e-10), (recorded - truth).norm()
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_tensors_that_are_zero_without_memory_are_recorded_in_a_process_of_their_own(threads: str) -> None:
+    """In this process a kernel that reads such a tensor would end the suite."""
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    command = [sys.executable, "-c", ZERO_TENSORS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
