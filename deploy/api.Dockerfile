@@ -3,7 +3,7 @@ FROM python:3.11-slim
 WORKDIR /app
 COPY requirements.lock pyproject.toml README.md ./
 COPY saddlescope saddlescope
-RUN pip install --no-cache-dir --constraint requirements.lock ".[service]" \
+RUN pip install --no-cache-dir --constraint requirements.lock ".[service,s3]" \
  && ! python -c "import torch" 2>/dev/null
 COPY store store
 COPY service service

@@ -5,7 +5,7 @@ WORKDIR /app
 COPY requirements.lock pyproject.toml README.md ./
 COPY saddlescope saddlescope
 RUN pip install --no-cache-dir --index-url "$TORCH_INDEX" torch==2.13.0 \
- && pip install --no-cache-dir --constraint requirements.lock ".[service]"
+ && pip install --no-cache-dir --constraint requirements.lock ".[service,s3]"
 COPY store store
 COPY workers workers
 COPY migrations migrations

@@ -36,8 +36,9 @@ class BucketBlobs:
     """Blobs in one bucket; `folder` is local, for what is being written and for the copies that runners read."""
 
     def __init__(self, bucket: S3Store, folder: Path, *, cache_bytes: int) -> None:
+        self.folder = folder
         self._bucket = bucket
-        self._temporary = folder / "spool"
+        self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
         self._cache = BlobCache(folder / "cache", max_bytes=cache_bytes)
 
@@ -95,22 +96,6 @@ class BucketBlobs:
         with _failure_named():
             obstore.delete(self._bucket, blob_key(blob_id))
 
-    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
-        """Delete a blob unless somebody has written it lately.
-
-        Buckets know no deletion by age: bytes that come anew between the look and the deletion, some milliseconds, are
-        lost, after they have been there for all of that age without a name.
-        """
-        try:
-            with _failure_named():
-                written_at = obstore.head(self._bucket, blob_key(blob_id))["last_modified"]
-        except FileNotFoundError:
-            return False
-        if written_at >= datetime.now(UTC) - timedelta(seconds=older_than_seconds):
-            return False
-        self.delete(blob_id)
-        return True
-
     def walk(self) -> Iterator[StoredBlob]:
         """Every blob that is stored, in no order."""
         with _failure_named():
@@ -118,6 +103,27 @@ class BucketBlobs:
                 for found in page:
                     blob_id = f"sha256:{found['path'].rpartition('/')[2]}"
                     yield StoredBlob(blob_id, found["size"], found["last_modified"])
+
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        return (blob.id for blob in self.walk() if blob.stored_at < before)
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately.
+
+        S3 cannot look and delete in one step: what is written anew in the milliseconds between is lost. The garbage
+        collector asks this of blobs alone that no artifact has named for a day.
+        """
+        try:
+            with _failure_named():
+                written_at = obstore.head(self._bucket, blob_key(blob_id))["last_modified"]
+        except FileNotFoundError:
+            return False
+        if written_at > datetime.now(UTC) - timedelta(seconds=older_than_seconds):
+            return False
+        self.delete(blob_id)
+        return True
 
     def adopt(self, file: Path, blob_id: str) -> None:
         """Put a file under the name of its hash; it appears there whole or not at all.

@@ -6,15 +6,14 @@ tmp/…              what is being written; a crash leaves its leftovers here an
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, final
 
-from store.blob_writing import Blob, BlobWriter, StoredBlob, blob_key, spooled, sweep
+from store.blob_writing import Blob, BlobWriter, StoredBlob, blob_key, spooled, sweep, sync_folder
 from store.identifiers import new_id
 
 
@@ -68,6 +67,21 @@ class FolderBlobs:
         """Forget a blob; only for one that no artifact names."""
         self.path(blob_id).unlink(missing_ok=True)
 
+    def walk(self) -> Iterator[StoredBlob]:
+        """Every blob that is stored, in no order."""
+        for shelf in (self.folder / "sha256").iterdir():
+            for path in shelf.iterdir():
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue  # deleted between the listing and the look
+                yield StoredBlob(f"sha256:{path.name}", status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        return (blob.id for blob in self.walk() if blob.stored_at < before)
+
     def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
         """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it.
 
@@ -84,25 +98,15 @@ class FolderBlobs:
         aside.unlink(missing_ok=True)  # a sweep of leftovers may have been faster
         return True
 
-    def walk(self) -> Iterator[StoredBlob]:
-        """Every blob that is stored, in no order."""
-        for shelf in (self.folder / "sha256").iterdir():
-            for path in shelf.iterdir():
-                try:
-                    status = path.stat()
-                except FileNotFoundError:
-                    continue  # deleted between the listing and the look
-                yield StoredBlob(f"sha256:{path.name}", status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
-
     def adopt(self, file: Path, blob_id: str) -> None:
         """Give a synced file in the store's file system the name of its hash, durably."""
         target = self.path(blob_id)
         if not target.parent.exists():
             target.parent.mkdir(exist_ok=True)
-            _sync_folder(target.parent.parent)
+            sync_folder(target.parent.parent)
         # Renaming over an equal file is harmless: readers hold the old inode, and the bytes are the same.
         file.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def probe(self) -> None:
         """Write and forget a byte; raises what a write raises."""
@@ -112,11 +116,3 @@ class FolderBlobs:
     def sweep_temporary(self, *, older_than_seconds: float) -> int:
         """Delete leftovers of crashed writers; returns how many."""
         return sweep(self._temporary, older_than_seconds=older_than_seconds)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

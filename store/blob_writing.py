@@ -157,9 +157,19 @@ def blob_key(blob_id: str) -> str:
 
 @contextmanager
 def full_storage_named() -> Iterator[None]:
+    """Tell a full disk or quota as StorageFull."""
     try:
         yield
     except OSError as failure:
         if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageFull from failure
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -22,6 +22,8 @@ from store.blob_writing import (
     StorageFull,
     StorageUnavailable,
     StoredBlob,
+    full_storage_named,
+    sync_folder,
 )
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
     "StorageFull",
     "StorageUnavailable",
     "StoredBlob",
+    "full_storage_named",
     "open_blobs",
+    "sync_folder",
 ]
 
 CACHE_BYTES = 32 * 2**30
@@ -42,6 +46,10 @@ CACHE_BYTES = 32 * 2**30
 
 class BlobStore(Protocol):
     """Every method but the first may raise StorageUnavailable; a name that is no hash is a ValueError."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this machine, in whose file system `adopt` finds its files."""
 
     def writer(self) -> AbstractContextManager[BlobWriter]:
         """A writer; without a commit nothing of it stays."""
@@ -66,14 +74,17 @@ class BlobStore(Protocol):
     def delete(self, blob_id: str) -> None:
         """Forget a blob; only for one that no artifact names."""
 
-    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
-        """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it."""
-
     def walk(self) -> Iterator[StoredBlob]:
         """Every blob that is stored, in no order: for audits and the collection of garbage."""
 
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately; True if it is gone by this."""
+
     def adopt(self, file: Path, blob_id: str) -> None:
-        """Store a synced file of the store's own temporary folder under its hash; the caller has computed that.
+        """Store a synced file below `folder` under its hash; the caller has computed that.
 
         The file is gone afterwards or may be deleted.
         """
