@@ -15,7 +15,9 @@ from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.saved import SavedRun
 from saddlescope.curvature.warmup import settle_vector_functions
-from saddlescope.recipe import Recipe
+from saddlescope.nearby import conclude_nearby
+from saddlescope.point import Point
+from saddlescope.recipe import conclude, examine
 from saddlescope.reporting import make_report
 from saddlescope.results import AnalysisReport
 
@@ -102,14 +104,23 @@ def analyze_problem(
             for the seconds. A state of another question is ignored with a warning.
         on_save: is given the state between two products, whenever `save_every_seconds` have passed since the last.
         save_every_seconds: a save takes as many bytes as the products so far.
-        deadline: moment of `time.monotonic` to be done by.
+        deadline: moment of `time.monotonic` to be done by. The run measures its pace and leaves out what does not fit, says so in
+            the warnings, and claims what the evidence then carries. A hint, not a limit: nothing is interrupted.
 
     Raises:
         AnalysisError: L is not finite, not deterministic or not differentiable at θ, or the method does not fit.
     """
     settle_vector_functions()
-    attempt = Attempt(on_progress=on_progress, saved=saved, on_save=on_save, save_every_seconds=save_every_seconds)
-    findings = Recipe(problem, options, device=device, attempt=attempt).run()
+    attempt = Attempt(
+        on_progress=on_progress,
+        saved=saved,
+        on_save=on_save,
+        save_every_seconds=save_every_seconds,
+        deadline=deadline,
+    )
+    point = Point(problem, options, device=device, attempt=attempt)
+    is_searched = options.critical_point_search
+    findings = conclude_nearby(point) if is_searched else conclude(point, examine(point))
     objective, landscape = findings.objective, findings.landscape
     spectrum = make_spectrum(findings.knowledge, size=objective.num_parameters, with_density=options.density)
     vectors = [_vector_of(objective, path) for path in findings.paths]

@@ -8,12 +8,12 @@ import torch
 
 from saddlescope.contract.reports import Density, Landscape, RitzPair, Spectrum
 from saddlescope.curvature.escape import EscapePath
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.landscape import plane
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.quadrature import mass_below, smoothed_density
-from saddlescope.curvature.spectrum import SpectralKnowledge
 
 DENSITY_POINTS = 101
 

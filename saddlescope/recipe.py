@@ -1,244 +1,219 @@
-"""The recipe: objective, spectrum, criticality, verdict, escapes; what it finds is put into words elsewhere."""
+"""The recipe at a point: spectrum, criticality, higher orders, verdict, ways out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 import saddlescope
-from saddlescope.attempt import Attempt
 from saddlescope.charting import make_landscape
-from saddlescope.contract.jobs import Options
-from saddlescope.contract.vocabulary import Method, Precision, Stage
-from saddlescope.curvature.criticality import Criticality, assess
-from saddlescope.curvature.degenerate import KernelFinding, examine_kernel, is_consistent
-from saddlescope.curvature.escape import EscapePath, descent, search
-from saddlescope.curvature.lanczos import sphere_vector
-from saddlescope.curvature.memory import plan_batch_size
+from saddlescope.contract.vocabulary import Method, Stage
+from saddlescope.curvature import higher_order
+from saddlescope.curvature.criticality import KRYLOV_PRODUCTS, Criticality, assess
+from saddlescope.curvature.escape import EscapePath
+from saddlescope.curvature.evidence import Decision, Evidence
+from saddlescope.curvature.higher_order import HigherOrders
+from saddlescope.curvature.kantorovich import Kantorovich, near_critical_point
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.noise import Preflight, preflight, smoothness
-from saddlescope.curvature.objective import Objective, Problem
-from saddlescope.curvature.planner import Plan, plan
-from saddlescope.curvature.probes import arc_escape, probe_decrease
+from saddlescope.curvature.probes import probe_decrease
 from saddlescope.curvature.sampling import SampledCurvature, gradient_sampling, sampled_curvature
-from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
-from saddlescope.curvature.subspace import search_subspace
-from saddlescope.curvature.symmetry import explain_kernel
-from saddlescope.curvature.verdict import Evidence, decide
-from saddlescope.reporting import Findings, cautions
+from saddlescope.curvature.spectrum import by_eigendecomposition, by_lanczos
+from saddlescope.curvature.verdict import decide
+from saddlescope.deadline import ESSENTIAL
+from saddlescope.findings import Findings
+from saddlescope.point import Point
+from saddlescope.ways_out import arc, best_first, escapes, gained_by_descent
+from saddlescope.wording import cautions
 
+LANDSCAPE = 60  # evaluations of L, at least
+KERNEL_SEARCH = 9_000  # worth of evaluations of L: starts, steps and fourth derivatives
+KANTOROVICH_SIZE = 1_000
+KANTOROVICH_PRODUCTS = 60  # from scratch, at other points
 ROUNDING_FACTOR = 8  # times the loss's noise: a smaller distance to a bound is none
 
 
-class Recipe:
-    """One run of the recipe; its steps share the objective, the operator and the random stream."""
+@dataclass(frozen=True)
+class Examination:
+    """What decides at a point, and the decision; `paths` are the escapes along negative curvature."""
 
-    def __init__(self, problem: Problem, options: Options, *, device: str, attempt: Attempt) -> None:
-        self.options, self.attempt = options, attempt
-        sizes = sum(tensor.numel() for tensor in problem.params.values())
-        self.plan: Plan = plan(
-            sizes,
-            method=options.method,
-            precision=options.dtype,
-            max_matvecs=options.max_matvecs,
-            has_float64=any(tensor.dtype == torch.float64 for tensor in problem.params.values()),
-        )
-        dtype = torch.float64 if self.plan.precision is Precision.FLOAT64 else torch.float32
-        self.objective = Objective(problem, dtype=dtype, device=device, batch_size=options.batch_size)
-        known = attempt.recognize(self.objective, options)
-        if known is not None:
-            self.objective.batch_size = min(known.batch_size, self.objective.num_examples)
-        elif options.batch_size is None:
-            self.objective.batch_size = plan_batch_size(self.objective, self.objective.theta)
-        self.operator = attempt.operator(
-            self.objective, expected_matvecs=self.plan.max_matvecs, is_dense=self.plan.method is Method.DENSE
-        )
-        self.generator = torch.Generator().manual_seed(options.seed)
+    measured: Preflight
+    knowledge: SpectralKnowledge
+    paths: tuple[EscapePath, ...]
+    evidence: Evidence
+    decision: Decision
 
-    def run(self) -> Findings:
-        """All steps, in the order in which each needs what the former found."""
-        self._tell(Stage.PREFLIGHT, 0.0)
-        measured = preflight(self.objective, self.operator, generator=self.generator)
-        smooth = smoothness(self.objective, self.operator, measured, self._relative_directions(2))
-        knowledge = self._spectrum(measured)
-        paths = self._escapes(measured, knowledge)
-        critical = self._criticality(measured, knowledge, paths)
-        kernel, obstacle = self._kernel(critical, knowledge, measured)
-        evidence = Evidence(
-            criticality=critical,
-            smoothness=smooth,
-            lambda_min=knowledge.lambda_min,
-            lambda_max=knowledge.lambda_max,
-            zero_tol=knowledge.zero_tol,
-            inertia=knowledge.inertia,
-            kernel=kernel,
-            kernel_obstacle=obstacle,
-            probe_decrease=self._probe(measured, knowledge),
-            gap_to_bound=self._gap_to_bound(measured),
-            sampled=self._sampled_curvature(),
-            is_sample=self.options.data_is_sample,
-        )
-        decision = decide(evidence)
-        self._tell(Stage.ESCAPE, 0.9)
-        paths = self._best_first(paths, self._arc(measured, kernel))
-        descended = descent(self.objective, measured)
-        self._tell(Stage.LANDSCAPE, 0.95)
-        landscape = None
-        if self.options.landscape:
-            landscape = make_landscape(self.objective, self.operator, measured, knowledge, paths)
-        return Findings(
-            objective=self.objective,
-            plan=self.plan,
-            options=self.options,
-            measured=measured,
-            knowledge=knowledge,
-            evidence=evidence,
-            decision=decision,
-            paths=paths,
-            landscape=landscape,
-            descent_decrease=descended,
-            num_matvecs=self.operator.num_matvecs,
-            seconds=self.attempt.seconds,
-            warnings=(
-                *cautions(measured, knowledge, evidence, paths, self.options),
-                *self.attempt.cautions(),
-            ),
-            version=saddlescope.__version__,
-        )
 
-    def _tell(self, stage: Stage, fraction: float, lowest: float | None = None, residual: float | None = None) -> None:
-        done = self.operator.num_matvecs
-        left = max(0, self.plan.max_matvecs - done) if stage in (Stage.DENSE, Stage.LANCZOS) else 0
-        self.attempt.tell(stage, fraction, matvecs=done, remaining=left, lowest=lowest, residual=residual)
+def examine(point: Point) -> Examination:
+    """All that decides, in the order in which each needs what the former found."""
+    point.tell(Stage.PREFLIGHT, 0.0)
+    measured = preflight(point.objective, point.operator, generator=point.generator)
+    smooth = smoothness(point.objective, point.operator, measured, point.relative_directions(2))
+    point.deadline.measure(point.operator)
+    point.plan = point.deadline.fitted(point.plan, point.objective.num_parameters)
+    knowledge = _spectrum(point, measured)
+    paths = escapes(point, measured, knowledge)
+    critical = _criticality(point, measured, knowledge, paths)
+    beyond = _kernel(point, critical, knowledge, measured)
+    evidence = Evidence(
+        criticality=critical,
+        smoothness=smooth,
+        lambda_min=knowledge.lambda_min,
+        lambda_max=knowledge.lambda_max,
+        zero_tol=knowledge.zero_tol,
+        inertia=knowledge.inertia,
+        pivots=knowledge.pivots,
+        kernel=beyond.finding,
+        kernel_obstacle=beyond.obstacle,
+        range_counts=beyond.counts,
+        probe_decrease=_probe(point, measured, knowledge.inertia or beyond.counts),
+        gap_to_bound=_gap_to_bound(point, measured),
+        sampled=_sampled_curvature(point),
+        is_sample=point.options.data_is_sample,
+        is_found=point.is_found,
+        kantorovich=_kantorovich(point, critical, knowledge, measured),
+    )
+    return Examination(measured, knowledge, paths, evidence, decide(evidence))
 
-    def _relative_directions(self, count: int) -> list[Tensor]:
-        scales, size = self.objective.relative_scales(), self.objective.num_parameters
-        return [
-            size**0.5
-            * scales
-            * sphere_vector(size, generator=self.generator, dtype=self.objective.dtype, device=self.objective.device)
-            for _ in range(count)
-        ]
 
-    def _spectrum(self, measured: Preflight) -> SpectralKnowledge:
-        options = self.options
-        if self.plan.method is Method.DENSE:
-            return by_eigendecomposition(
-                self.operator,
-                measured,
-                zero_tol=options.zero_tol,
-                num_directions=options.num_escape_vectors,
-                generator=self.generator,
-                on_progress=lambda fraction: self._tell(Stage.DENSE, 0.05 + 0.6 * fraction),
-            )
-        return by_lanczos(
-            self.operator,
+def conclude(point: Point, examined: Examination) -> Findings:
+    """What else was asked for: the way out, what descent gains, the landscape."""
+    measured, knowledge, evidence = examined.measured, examined.knowledge, examined.evidence
+    point.tell(Stage.ESCAPE, 0.9)
+    paths = best_first(point, examined.paths, arc(point, measured, evidence.kernel))
+    descended = gained_by_descent(point, measured)
+    point.tell(Stage.LANDSCAPE, 0.95)
+    landscape = None
+    if point.options.landscape and point.deadline.allows(products=2, losses=LANDSCAPE, or_else="the landscape"):
+        landscape = make_landscape(point.objective, point.operator, measured, knowledge, paths)
+    return Findings(
+        objective=point.objective,
+        plan=point.plan,
+        options=point.options,
+        measured=measured,
+        knowledge=knowledge,
+        evidence=evidence,
+        decision=examined.decision,
+        paths=paths,
+        landscape=landscape,
+        descent_decrease=descended,
+        num_matvecs=point.num_matvecs,
+        seconds=point.attempt.seconds,
+        warnings=(*cautions(measured, knowledge, evidence, paths), *point.attempt.cautions()),
+        version=saddlescope.__version__,
+    )
+
+
+def _spectrum(point: Point, measured: Preflight) -> SpectralKnowledge:
+    options = point.options
+    if point.plan.method is Method.DENSE:
+        return by_eigendecomposition(
+            point.operator,
             measured,
-            max_matvecs=self.plan.max_matvecs,
-            failure_probability=1 - options.confidence,
             zero_tol=options.zero_tol,
             num_directions=options.num_escape_vectors,
-            generator=self.generator,
-            seed=options.seed,
-            on_progress=lambda fraction, lowest, residual: self._tell(
-                Stage.LANCZOS, 0.05 + 0.6 * min(fraction, 1.0), lowest, residual
-            ),
+            generator=point.generator,
+            on_progress=lambda fraction: point.tell(Stage.DENSE, 0.05 + 0.6 * fraction),
         )
+    return by_lanczos(
+        point.operator,
+        measured,
+        max_matvecs=point.plan.max_matvecs,
+        failure_probability=1 - options.confidence,
+        zero_tol=options.zero_tol,
+        num_directions=options.num_escape_vectors,
+        generator=point.generator,
+        on_progress=lambda fraction, lowest, residual: point.tell(
+            Stage.LANCZOS, 0.05 + 0.6 * min(fraction, 1.0), lowest, residual
+        ),
+        is_late=lambda: point.deadline.is_late_for(*ESSENTIAL),
+        is_brief=not options.density,
+    )
 
-    def _criticality(
-        self, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...]
-    ) -> Criticality:
-        self._tell(Stage.CRITICALITY, 0.8)
-        matvec: Callable[[Tensor], Tensor] = self.operator.matvec
-        if knowledge.dense is not None:
-            hessian = knowledge.dense.hessian.to(self.objective.dtype)
-            matvec = hessian.__matmul__
-        sampling = None
-        if self.options.data_is_sample:
-            sampling = gradient_sampling(
-                self.objective, matvec, loss_noise=measured.loss_noise, generator=self.generator
-            )
-        return assess(
-            self.objective,
-            matvec,
-            measured,
-            gradient_tol=self.options.gradient_tol,
-            critical_rtol=self.options.critical_rtol,
-            known_decrease=max((path.decrease for path in paths if path.verified), default=0.0),
-            generator=self.generator,
-            sampling_error=None if sampling is None else sampling.sampling_error,
-            sampling_decrease=0.0 if sampling is None else sampling.decrease,
-        )
 
-    def _sampled_curvature(self) -> SampledCurvature | None:
-        if not self.options.data_is_sample:
-            return None
-        failure = 1 - self.options.confidence
-        return sampled_curvature(self.objective, failure_probability=failure, generator=self.generator)
+def _criticality(
+    point: Point, measured: Preflight, knowledge: SpectralKnowledge, paths: tuple[EscapePath, ...]
+) -> Criticality:
+    point.tell(Stage.CRITICALITY, 0.8)
+    matvec: Callable[[Tensor], Tensor] = point.operator.matvec
+    if knowledge.dense is not None:
+        hessian = knowledge.dense.hessian.to(point.objective.dtype)
+        matvec = hessian.__matmul__
+    affordable = KRYLOV_PRODUCTS
+    if knowledge.dense is None and not point.deadline.allows(products=KRYLOV_PRODUCTS):
+        affordable = max(1, min(KRYLOV_PRODUCTS, int(point.deadline.affordable_matvecs(reserve=(0, 0)))))
+        point.deadline.omitted.append(f"{KRYLOV_PRODUCTS - affordable} products of the test of criticality")
+    sampling = None
+    if point.options.data_is_sample:
+        sampling = gradient_sampling(point.objective, matvec, loss_noise=measured.loss_noise, generator=point.generator)
+    return assess(
+        point.objective,
+        matvec,
+        measured,
+        gradient_tol=point.options.gradient_tol,
+        critical_rtol=point.options.critical_rtol,
+        known_decrease=max((path.decrease for path in paths if path.verified), default=0.0),
+        generator=point.generator,
+        sampling_error=None if sampling is None else sampling.sampling_error,
+        sampling_decrease=0.0 if sampling is None else sampling.decrease,
+        num_products=affordable,
+    )
 
-    def _kernel(
-        self, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight
-    ) -> tuple[KernelFinding | None, str]:
-        """Orders three and four, where they may decide: a semidefinite Hessian with a kernel, ‖g‖ zero to rounding.
 
-        Without a finding, the second entry says what stood in the way.
-        """
-        dense, inertia = knowledge.dense, knowledge.inertia
-        if dense is None or inertia is None or not inertia[1] or (inertia[0] and inertia[2]):
-            return None, "which is not needed here"
-        if self.plan.precision is Precision.FLOAT32:
-            return None, "which single precision cannot resolve: analyse with dtype float64"
-        if not critical.is_zero_to_rounding:
-            return None, (
-                "only where the gradient is zero to rounding, which it is not here: train on, or search the critical point"
-            )
-        self._tell(Stage.DEGENERATE, 0.85)
-        is_zero = dense.eigenvalues.abs() <= knowledge.zero_tol
-        kernel = dense.eigenvectors[:, is_zero]
-        explanation = explain_kernel(self.objective, self.operator, kernel, measured, knowledge.scale)
-        is_explained = explanation.dimension == kernel.shape[1]
-        theta = self.operator.theta.detach()
-        if not is_explained and not is_consistent(self.objective, theta, generator=self.generator):
-            return None, (
-                "but an operation of this loss has wrong third or fourth derivatives in autograd (layer_norm is known to): "
-                "write it out in elementary operations"
-            )
-        finding = examine_kernel(
-            self.objective,
-            theta,
-            kernel=kernel,
-            pseudo_inverse=(dense.eigenvalues[~is_zero], dense.eigenvectors[:, ~is_zero]),
-            generator=self.generator,
-            explanation=explanation,
-        )
-        return finding, ""
+def _sampled_curvature(point: Point) -> SampledCurvature | None:
+    if not point.options.data_is_sample:
+        return None
+    failure = 1 - point.options.confidence
+    return sampled_curvature(point.objective, failure_probability=failure, generator=point.generator)
 
-    def _probe(self, measured: Preflight, knowledge: SpectralKnowledge) -> float:
-        if knowledge.inertia is None or knowledge.inertia[0] or knowledge.inertia[2]:
-            return 0.0
-        return probe_decrease(self.objective, measured, self._relative_directions(4))
 
-    def _gap_to_bound(self, measured: Preflight) -> float | None:
-        bound = self.objective.problem.lower_bound
-        if bound is None:
-            return None
-        gap = measured.loss - bound
-        return 0.0 if gap <= ROUNDING_FACTOR * measured.loss_noise else gap
+def _kernel(point: Point, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight) -> HigherOrders:
+    """What orders three and four say, where they may decide."""
+    if in_the_way := higher_order.obstacle(point.objective, critical, knowledge):
+        return HigherOrders(None, in_the_way)
+    if not point.deadline.allows(losses=KERNEL_SEARCH, or_else="orders three and four"):
+        return HigherOrders(None, "for which the deadline left no time")
+    point.tell(Stage.DEGENERATE, 0.85)
+    return higher_order.examined(point.objective, point.operator, measured, knowledge, generator=point.generator)
 
-    def _escapes(self, measured: Preflight, knowledge: SpectralKnowledge) -> tuple[EscapePath, ...]:
-        self._tell(Stage.ESCAPE, 0.7)
-        directions = knowledge.lowest[: self.options.num_escape_vectors]
-        paths = [search(self.objective, direction, measured) for direction in directions]
-        combined = search_subspace(self.objective, self.operator, directions, measured, generator=self.generator)
-        return tuple(paths if combined is None else [*paths, combined])
 
-    def _arc(self, measured: Preflight, kernel: KernelFinding | None) -> EscapePath | None:
-        if kernel is None or kernel.down is None or not self.options.num_escape_vectors:
-            return None
-        return arc_escape(self.objective, self.operator, measured, kernel.down)
+def _kantorovich(
+    point: Point, critical: Criticality, knowledge: SpectralKnowledge, measured: Preflight
+) -> Kantorovich | None:
+    """Whether there is a critical point within reach, where H is regular and the question is open."""
+    is_small = knowledge.dense is not None and point.objective.num_parameters <= KANTOROVICH_SIZE
+    if not point.is_found and (not is_small or not critical.is_critical or critical.is_zero_to_rounding):
+        return None
+    eigenpairs = None
+    if knowledge.dense is not None:
+        eigenpairs = knowledge.dense.eigenvalues, knowledge.dense.eigenvectors
+        least = eigenpairs[0].abs().min().item()
+    else:
+        least = max(knowledge.lambda_min.low, -knowledge.lambda_max.high)
+    if not least > knowledge.zero_tol or not point.deadline.allows(products=KANTOROVICH_PRODUCTS):
+        return None
+    return near_critical_point(
+        point.objective,
+        point.operator.theta,
+        measured.gradient,
+        inverse_norm=1 / least,
+        eigenpairs=eigenpairs,
+        generator=torch.Generator().manual_seed(point.options.seed),
+    )
 
-    def _best_first(self, paths: tuple[EscapePath, ...], arc: EscapePath | None) -> tuple[EscapePath, ...]:
-        every = paths if arc is None else (*paths, arc)
-        ordered = sorted(every, key=lambda path: (not path.verified, path.loss_after))
-        return tuple(ordered[: self.options.num_escape_vectors])
+
+def _probe(point: Point, measured: Preflight, counts: tuple[int, int, int] | None) -> float:
+    if counts is None or counts[0] or counts[2]:
+        return 0.0
+    return probe_decrease(point.objective, measured, point.relative_directions(4))
+
+
+def _gap_to_bound(point: Point, measured: Preflight) -> float | None:
+    bound = point.objective.problem.lower_bound
+    if bound is None:
+        return None
+    gap = measured.loss - bound
+    return 0.0 if gap <= ROUNDING_FACTOR * measured.loss_noise else gap

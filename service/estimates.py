@@ -5,41 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from saddlescope.contract import limits
 from saddlescope.contract.jobs import Estimate, JobRequest
 from saddlescope.contract.layers import tensor_shapes
 from saddlescope.contract.losses import NetworkLoss
+from saddlescope.contract.planning import memory_bytes, plan
 from saddlescope.contract.sources import ArtifactSource, InlineSource
 from saddlescope.contract.vocabulary import Method, Precision
 from service.validation import inline_shapes
 
-# Lanczos runs until its bounds decide, most often within this many products.
-_USUAL_LANCZOS_MATVECS = 200
-_BASIS_VECTORS = 64
-_BYTES = {Precision.FLOAT64: 8, Precision.FLOAT32: 4}
+_FLOAT32_BYTES, _FLOAT64_BYTES = 4, 8
 
 
 def estimate(request: JobRequest, sizes: Mapping[str, int]) -> Estimate:
     """`sizes` gives the bytes of each artifact that the request names."""
     num_parameters = _num_parameters(request, sizes)
     options = request.options
-    method = options.method
-    if method is Method.AUTO:
-        method = Method.DENSE if num_parameters <= limits.MAX_DENSE_PARAMETERS else Method.LANCZOS
-    dtype = Precision.FLOAT64 if options.dtype is Precision.AUTO else options.dtype
-    matvecs = num_parameters if method is Method.DENSE else min(_USUAL_LANCZOS_MATVECS, num_parameters)
-    if options.max_matvecs is not None:
-        matvecs = min(matvecs, options.max_matvecs)
-    # The Hessian and its eigenvectors, or the Krylov basis; besides θ, its gradient and a few vectors.
-    columns = 2 * num_parameters if method is Method.DENSE else min(_BASIS_VECTORS, matvecs)
+    chosen = plan(
+        num_parameters,
+        method=options.method,
+        precision=options.dtype,
+        max_matvecs=options.max_matvecs,
+        has_float64=isinstance(request.checkpoint, InlineSource),
+    )
     return Estimate(
         num_parameters=num_parameters,
         num_examples=_num_examples(request),
-        method=method,
-        dtype=dtype,
-        matvecs=matvecs,
+        method=chosen.method,
+        dtype=chosen.precision,
+        matvecs=chosen.max_matvecs,
         seconds=None,
-        memory_bytes=_BYTES[dtype] * num_parameters * (columns + 8) + sum(sizes.values()),
+        memory_bytes=memory_bytes(chosen, num_parameters) + sum(sizes.values()),
     )
 
 
@@ -53,7 +48,7 @@ def least_memory_bytes(request: JobRequest, sizes: Mapping[str, int]) -> int:
     if isinstance(request.checkpoint, ArtifactSource) and not isinstance(request.loss, NetworkLoss):
         return files + sizes[request.checkpoint.artifact]
     num_parameters = _num_parameters(request, sizes)
-    least = _BYTES[Precision.FLOAT64 if options.dtype is Precision.FLOAT64 else Precision.FLOAT32]
+    least = _FLOAT64_BYTES if options.dtype is Precision.FLOAT64 else _FLOAT32_BYTES
     columns = 2 * num_parameters if options.method is Method.DENSE else 0
     return files + least * num_parameters * (columns + 3)
 
@@ -65,7 +60,7 @@ def _num_parameters(request: JobRequest, sizes: Mapping[str, int]) -> int:
         return sum(math.prod(shape) for shape in inline_shapes(request.checkpoint).values())
     # The names of the parameters stand in the file, which the service does not open: float32 is the usual case.
     assert isinstance(request.checkpoint, ArtifactSource)  # noqa: S101 - the union has no third member
-    return sizes[request.checkpoint.artifact] // _BYTES[Precision.FLOAT32]
+    return sizes[request.checkpoint.artifact] // _FLOAT32_BYTES
 
 
 def _num_examples(request: JobRequest) -> int | None:

@@ -94,8 +94,9 @@ class Caution(StrEnum):
     WIDE_INTERVAL = "wide_interval"
     BUDGET_EXHAUSTED = "budget_exhausted"
     IGNORED_TENSORS = "ignored_tensors"
+    CUT_SHORT = "cut_short"
     SAVED_RUN_IGNORED = "saved_run_ignored"
-    OPTION_NOT_AVAILABLE = "option_not_available"
+    CRITICAL_POINT_NOT_FOUND = "critical_point_not_found"
 
 
 class FailureCode(StrEnum):

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -23,6 +21,7 @@ from saddlescope.curvature.lanczos import LanczosCycle, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.search_outcome import CriticalPointSearch, SearchOutcome
 
 DEFAULT_MATVECS = 10_000
 FULL_KRYLOV = 300  # up to this n the Krylov space may be the whole space: a dense Newton step
@@ -43,57 +42,12 @@ FLOOR_FACTOR = 8
 DUST = 1e-9
 
 
-class SearchOutcome(StrEnum):
-    """How a search ended; only the first is a critical point."""
-
-    CONVERGED = "the gradient vanishes to the tolerance and the Newton steps die out"
-    GRADIENT_FLAT = "‖g‖ has a local minimum that is not zero: g lies in the flat directions of H"
-    STALLED = "no step reduces ‖g‖ further, yet it is above the tolerance"
-    TOO_FAR = "‖g‖ falls only by leaving the neighbourhood of θ: no critical point was found near it"
-    BUDGET_SPENT = "the products allowed were spent before ‖g‖ reached the tolerance"
-
-
-@dataclass(frozen=True)
-class CriticalPointSearch:
-    """Where a search ended.
-
-    Attributes:
-        theta: the last point (n,), in the working dtype; θ itself where nothing was gained.
-        gradient_norm_before: ‖g‖ at θ.
-        gradient_norm_after: ‖g‖ at the last point.
-        gradient_tol: what was asked of the latter.
-        rounding_floor: below this ‖g‖ is zero to rounding at the last point; a pre-flight there measures it better.
-        distance: how far the point moved, ‖θ* − θ‖.
-        relative_distance: the root mean square of the move in units of each tensor's own size.
-        newton_step: relative length of the next Newton step, which tells a critical point from a receding tail.
-    """
-
-    theta: Tensor
-    outcome: SearchOutcome
-    gradient_norm_before: float
-    gradient_norm_after: float
-    gradient_tol: float
-    rounding_floor: float
-    distance: float
-    relative_distance: float
-    newton_step: float
-    num_matvecs: int
-    num_steps: int
-
-    @property
-    def is_critical(self) -> bool:
-        return self.outcome is SearchOutcome.CONVERGED
-
-    @property
-    def is_zero_to_rounding(self) -> bool:
-        return self.is_critical and self.gradient_norm_after <= self.rounding_floor
-
-
 def find_critical_point(
     objective: Objective,
     measured: Preflight,
     *,
     max_matvecs: int = DEFAULT_MATVECS,
+    operator_at: Callable[[Tensor], HessianOperator] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> CriticalPointSearch:
     """Follow Newton steps on g(θ) = 0 from θ while ‖g‖ falls; failing that, descend L first.
@@ -101,7 +55,13 @@ def find_critical_point(
     Costs up to 120 products a step (n for n ≤ 300), and one gradient for each trial. Converges quadratically where H is
     regular, and goes on below the tolerance while steps still halve ‖g‖, so as to end at rounding.
     """
-    search = _Search(objective, measured, on_progress or (lambda _: None), max_matvecs)
+    search = _Search(
+        objective,
+        measured,
+        operator_at or (lambda theta: HessianOperator(objective, theta)),
+        on_progress or (lambda _: None),
+        max_matvecs,
+    )
     direct = search.result(search.reduce_gradient(max_matvecs // 3))
     if direct.is_critical:
         return direct
@@ -119,9 +79,14 @@ class _Search:
     """The moving point; in relative coordinates x = θ/s the gradient is s·g and the Hessian s·H·s."""
 
     def __init__(
-        self, objective: Objective, measured: Preflight, on_progress: Callable[[float], None], max_matvecs: int
+        self,
+        objective: Objective,
+        measured: Preflight,
+        operator_at: Callable[[Tensor], HessianOperator],
+        on_progress: Callable[[float], None],
+        max_matvecs: int,
     ) -> None:
-        self.objective, self.measured = objective, measured
+        self.objective, self.measured, self.operator_at = objective, measured, operator_at
         self.on_progress, self.max_matvecs = on_progress, max_matvecs
         self.scales, self.unit = objective.relative_scales(), math.sqrt(objective.num_parameters)
         self.tolerance = max(measured.gradient_floor, GRADIENT_RTOL * _norm(measured.gradient))
@@ -219,7 +184,7 @@ class _Search:
             self.radius = min(2 * self.radius, LARGEST_RADIUS)
 
     def _cycle(self, is_enough: Callable[[LanczosCycle], bool]) -> LanczosCycle:
-        operator = HessianOperator(self.objective, self.theta)
+        operator = self.operator_at(self.theta)
         size = self.objective.num_parameters
         most = min(size if size <= FULL_KRYLOV else KRYLOV_PRODUCTS, max(self.max_matvecs - self.num_matvecs, 1))
         start = self.scales * self.gradient

@@ -30,6 +30,7 @@ class Criticality:
     """The numbers of the decision and its rule, in the units of L.
 
     Attributes:
+        is_bounded_only: the products did not suffice for ΔL_N, so that `predicted_decrease` is only a lower bound of it.
         flat_share: share of ‖g‖² on directions along which a trust-radius step changes L by less than its rounding.
         sampling_error: how far ‖g‖ may be from the population's by the choice of rows, where the rows are a sample.
     """
@@ -44,6 +45,7 @@ class Criticality:
     flat_share: float
     rule: str
     sampling_error: float | None = None
+    is_bounded_only: bool = False
 
     @property
     def is_zero_to_rounding(self) -> bool:
@@ -61,8 +63,9 @@ def assess(
     generator: torch.Generator,
     sampling_error: float | None = None,
     sampling_decrease: float = 0.0,
+    num_products: int = KRYLOV_PRODUCTS,
 ) -> Criticality:
-    """Decide whether θ is critical. Costs up to 30 products, and 9 evaluations where no lower bound of L is known.
+    """Decide whether θ is critical. Costs up to `num_products` products, and 9 evaluations where no lower bound of L is known.
 
     The reference is what could be gained at all: L less its lower bound, else the median change of L along random
     directions, or `known_decrease`, which an escape was measured to gain, if that is larger.
@@ -70,13 +73,17 @@ def assess(
     gradient, scales = measured.gradient, objective.relative_scales()
     norm = gradient.double().norm().item()
     decrease, flat_share = saddle_free_decrease(
-        lambda vector: scales * matvec(scales * vector), scales * gradient, loss_noise=measured.loss_noise
+        lambda vector: scales * matvec(scales * vector),
+        scales * gradient,
+        loss_noise=measured.loss_noise,
+        num_products=num_products,
     )
     bound = objective.problem.lower_bound
     if bound is not None:
         reference = max(measured.loss - bound, 0.0)
     else:
         reference = max(random_decrease(objective, measured.loss, generator=generator), known_decrease)
+    is_bounded_only = False
     if gradient_tol is not None:
         is_critical = norm <= gradient_tol
         rule = f"‖g‖ = {norm:.3g} {'≤' if is_critical else '>'} gradient_tol = {gradient_tol:.3g}"
@@ -89,6 +96,7 @@ def assess(
         source = f"{critical_rtol:.3g} of the reference decrease {reference:.3g}"
         if sampling_decrease == threshold:
             source = "which the choice of rows alone could make it appear to"
+        is_bounded_only = num_products < min(KRYLOV_PRODUCTS, objective.num_parameters)
         rule = f"the gradient can buy {decrease:.3g} {'≤' if is_critical else '>'} {threshold:.3g}, {source}"
     return Criticality(
         is_critical=is_critical,
@@ -101,18 +109,19 @@ def assess(
         flat_share=flat_share,
         rule=rule,
         sampling_error=sampling_error,
+        is_bounded_only=is_bounded_only,
     )
 
 
 def saddle_free_decrease(
-    matvec: Callable[[Tensor], Tensor], gradient: Tensor, *, loss_noise: float
+    matvec: Callable[[Tensor], Tensor], gradient: Tensor, *, loss_noise: float, num_products: int = KRYLOV_PRODUCTS
 ) -> tuple[float, float]:
     """(ΔL_N, flat share) from a Krylov space started at the gradient (n,), both in relative coordinates."""
     norm = gradient.double().norm().item()
     if norm == 0.0:
         return 0.0, 0.0
     size = gradient.numel()
-    cycle = tridiagonalize(matvec, gradient, num_matvecs=min(KRYLOV_PRODUCTS, size))
+    cycle = tridiagonalize(matvec, gradient, num_matvecs=min(num_products, size))
     ritz = cycle.ritz()
     slopes = (norm * ritz.coefficients[0].abs()).tolist()
     curvatures = ritz.values.abs().tolist()

@@ -8,29 +8,24 @@ splitting lemma to fourth order. Deciding the sign on the sphere is NP-hard, so 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.derivatives import HigherOrder, derivatives_along
+from saddlescope.curvature.differences import differences_along
 from saddlescope.curvature.lanczos import sphere_vector
-from saddlescope.curvature.objective import Objective, differentiate
-from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.symmetry import Explanation
 
 NUM_STARTS = 12
 NUM_STEPS = 6
 RELATIVE_TOL = 1e-6
-DIFFERENCE_RADIUS = 1e-3
-NUM_CHECKS = 6
-
-
-@dataclass(frozen=True)
-class HigherOrder:
-    """D³[z,z,·] (n,), D⁴[z,z,z,·] (n,) of L at θ along one z."""
-
-    cubic: Tensor
-    quartic: Tensor
+DIFFERENCE_RTOL = 1e-3  # what differences leave of the next order
+FEW_STARTS = 4  # where the kernel is almost the whole of a large space
 
 
 @dataclass(frozen=True)
@@ -66,65 +61,55 @@ class KernelFinding:
         return self.order > 2 and self.highest > 0
 
 
-def derivatives_along(objective: Objective, theta: Tensor, direction: Tensor) -> HigherOrder:
-    """Third and fourth derivatives of L at θ (n,) along z (n,), by nested reverse mode; about twenty gradients."""
-    cubic = torch.zeros_like(theta)
-    quartic = torch.zeros_like(theta)
-    leaf = theta.detach().clone().requires_grad_()
-    for weight, batch in objective.batches():
-        value = objective.batch_loss(leaf, batch)
-        for order in range(1, 5):
-            if not value.requires_grad:
-                break
-            derivative = differentiate(value, leaf, create_graph=order < 4)
-            if order == 3:
-                cubic.add_(derivative.detach(), alpha=weight)
-            elif order == 4:
-                quartic.add_(derivative.detach(), alpha=weight)
-            value = torch.dot(derivative, direction)
-    return HigherOrder(cubic, quartic)
+NOTHING = KernelFinding(2, 0.0, 0.0, False, None, 0)
 
 
-def is_consistent(objective: Objective, theta: Tensor, *, generator: torch.Generator) -> bool:
-    """Whether autograd's third and fourth derivatives along random directions agree with differences of vᵀHv.
+@dataclass(frozen=True)
+class Flat:
+    """The part of a kernel that is searched: the span of `inside` (n, m), or all of Rⁿ, less the span of `without` (n, r).
 
-    An operation may have a right second derivative and a wrong third one (torch 2.13's `layer_norm` has). Costs three
-    products and one fourth derivative for each of six directions.
+    Columns are orthonormal, and those of `without` lie in the span of `inside` where that is given.
     """
-    return all(_agrees(objective, theta, generator) for _ in range(NUM_CHECKS))
 
+    size: int
+    inside: Tensor | None
+    without: Tensor | None
 
-def _agrees(objective: Objective, theta: Tensor, generator: torch.Generator) -> bool:
-    direction = sphere_vector(theta.numel(), generator=generator, dtype=theta.dtype, device=theta.device)
-    terms = derivatives_along(objective, theta, direction)
-    third, fourth = torch.dot(terms.cubic, direction).item(), torch.dot(terms.quartic, direction).item()
-    step = DIFFERENCE_RADIUS * max(objective.relative_scales().norm().item(), 1e-300)
+    @property
+    def dimension(self) -> int:
+        whole = self.size if self.inside is None else self.inside.shape[1]
+        return whole - (0 if self.without is None else self.without.shape[1])
 
-    def curvature(distance: float) -> float:
-        operator = HessianOperator(objective, theta + distance * direction, graph_bytes=0)
-        return torch.dot(direction, operator.matvec(direction)).item()
+    def project(self, vector: Tensor) -> Tensor:
+        """The part of a vector (n,) in it."""
+        kept = vector if self.inside is None else self.inside @ (self.inside.T @ vector)
+        return kept if self.without is None else kept - self.without @ (self.without.T @ kept)
 
-    ahead, here, behind = curvature(step), curvature(0.0), curvature(-step)
-    size = abs(ahead) + abs(here) + abs(behind)
-    noise = 1e3 * torch.finfo(theta.dtype).eps * size
-    truncation = abs(fourth) * step**2 + abs(third) * step
-    allowed = 0.05 * truncation + noise
-    odd, even = (ahead - behind) / 2, ahead + behind - 2 * here
-    return bool(abs(odd - third * step) <= allowed and abs(even - fourth * step**2) <= allowed)
+    def start(self, generator: torch.Generator, like: Tensor) -> Tensor:
+        """A uniform unit vector (n,) of it."""
+        count = self.size if self.inside is None else self.inside.shape[1]
+        drawn = sphere_vector(count, generator=generator, dtype=like.dtype, device=like.device)
+        kept = self.project(drawn if self.inside is None else self.inside @ drawn)
+        unit: Tensor = kept / kept.norm()
+        return unit
 
 
 class _Quartic:
-    """Q on the kernel sphere, with its gradient."""
+    """Q on the kernel sphere, with its gradient.
+
+    Third and fourth derivatives up to `least`, or up to `rtol` of what is usual here, count as zero.
+    """
 
     def __init__(
         self,
-        objective: Objective,
-        theta: Tensor,
-        kernel: Tensor,
-        explained: Tensor | None,
+        along: Callable[[Tensor], HigherOrder],
+        flat: Flat,
         pseudo_inverse: tuple[Tensor, Tensor],
+        *,
+        rtol: float,
+        least: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        self.objective, self.theta, self.kernel, self.explained = objective, theta, kernel, explained
+        self.along, self.flat, self.rtol, self.least = along, flat, rtol, least
         self.values, self.vectors = pseudo_inverse
 
     def bend(self, cubic: Tensor) -> Tensor:
@@ -132,9 +117,6 @@ class _Quartic:
         return (
             self.vectors @ ((self.vectors.T @ cubic) / self.values) if self.values.numel() else torch.zeros_like(cubic)
         )
-
-    def along(self, z: Tensor) -> HigherOrder:
-        return derivatives_along(self.objective, self.theta, z)
 
     def value(self, z: Tensor) -> tuple[float, Tensor, Tensor]:
         """Q(z), its gradient in θ-space (n,), and the bend (n,)."""
@@ -147,16 +129,6 @@ class _Quartic:
             mixed = (self.along(z + bend).cubic - self.along(z - bend).cubic) / 4
             gradient = gradient - 12 * mixed
         return reduced, gradient, bend
-
-    def project(self, vector: Tensor) -> Tensor:
-        inside = self.kernel @ (self.kernel.T @ vector)
-        return inside if self.explained is None else inside - self.explained @ (self.explained.T @ inside)
-
-    def start(self, generator: torch.Generator) -> Tensor:
-        """A uniform unit vector (n,) of the part that is searched."""
-        drawn = self.project(self.kernel @ _coordinates(self.kernel.shape[1], generator, self.theta))
-        unit: Tensor = drawn / drawn.norm()
-        return unit
 
 
 def examine_kernel(
@@ -173,12 +145,12 @@ def examine_kernel(
     What symmetries explain of the kernel is left out: L is constant along its orbits, so the complement decides for all,
     though never for a strict minimum. Costs about 12 starts of 6 steps, each some twenty to sixty gradients.
     """
-    if explanation is None or not explanation.dimension:
-        return _searched(_Quartic(objective, theta, kernel, None, pseudo_inverse), kernel.shape[1], generator)
-    rest = kernel.shape[1] - explanation.dimension
-    finding = KernelFinding(2, 0.0, 0.0, False, None, 0)
-    if rest:
-        finding = _searched(_Quartic(objective, theta, kernel, explanation.explained, pseudo_inverse), rest, generator)
+    explained = None if explanation is None or not explanation.dimension else explanation.explained
+    flat = Flat(theta.numel(), kernel, explained)
+    quartic = _Quartic(partial(derivatives_along, objective, theta), flat, pseudo_inverse, rtol=RELATIVE_TOL)
+    if explanation is None or explained is None:
+        return _searched(quartic, NUM_STARTS, generator)
+    finding = _searched(quartic, NUM_STARTS, generator) if flat.dimension else NOTHING
     return replace(
         finding,
         is_definite=False,
@@ -187,29 +159,57 @@ def examine_kernel(
     )
 
 
-def _searched(quartic: _Quartic, dimension: int, generator: torch.Generator) -> KernelFinding:
+def examine_complement(
+    objective: Objective,
+    theta: Tensor,
+    gradient: Tensor,
+    *,
+    pseudo_inverse: tuple[Tensor, Tensor],
+    loss_noise: float,
+    generator: torch.Generator,
+) -> KernelFinding:
+    """Orders three and four on the kernel of a Hessian of low rank, given its nonzero eigenpairs (r,), (n, r).
+
+    By differences, from fewer starts, in a space too large for them to tell that nothing descends: what is found is to be
+    confirmed on L, what is missed is not excluded. Costs about 4 starts of 6 steps, each four to twelve gradients.
+    """
+    vectors = pseudo_inverse[1]
+    flat = Flat(theta.numel(), None, vectors if vectors.shape[1] else None)
+    along = partial(differences_along, objective, theta, gradient)
+    reach = objective.relative_scales().norm().item()
+    # What changes L by no more than its rounding within a step as long as θ may be of any higher order.
+    least = 6 * loss_noise / reach**3, 24 * loss_noise / reach**4
+    quartic = _Quartic(along, flat, pseudo_inverse, rtol=DIFFERENCE_RTOL, least=least)
+    finding = _searched(quartic, FEW_STARTS, generator)
+    return replace(finding, is_definite=False)
+
+
+def _searched(quartic: _Quartic, most_starts: int, generator: torch.Generator) -> KernelFinding:
     cubic_scale, quartic_scale = _scales(quartic, generator)
-    num_starts = 1 if dimension == 1 else NUM_STARTS
-    starts = [quartic.start(generator) for _ in range(num_starts)]
+    flat = quartic.flat
+    dimension = flat.dimension
+    num_starts = 1 if dimension == 1 else most_starts
+    starts = [flat.start(generator, quartic.vectors) for _ in range(num_starts)]
     strongest: tuple[float, Tensor] = (0.0, starts[0])
     for start in starts:
         z = start
         for _ in range(NUM_STEPS if dimension > 1 else 1):
-            image = quartic.project(quartic.along(z).cubic)
+            image = flat.project(quartic.along(z).cubic)
             value = torch.dot(image, z).item()
             if abs(value) > abs(strongest[0]):
                 strongest = (value, z)
-            if image.norm() <= RELATIVE_TOL * cubic_scale:
+            if image.norm() <= quartic.rtol * cubic_scale:
                 break
             z = image / image.norm()
     value, z = strongest
-    if abs(value) > RELATIVE_TOL * cubic_scale:
+    if abs(value) > max(quartic.least[0], quartic.rtol * cubic_scale):
         down = (-z if value > 0 else z, torch.zeros_like(z))
         return KernelFinding(3, -abs(value), abs(value), False, down, num_starts)
-    return _quartic_finding(quartic, starts, RELATIVE_TOL * quartic_scale)
+    return _quartic_finding(quartic, starts, max(quartic.least[1], quartic.rtol * quartic_scale))
 
 
 def _quartic_finding(quartic: _Quartic, starts: list[Tensor], tolerance: float) -> KernelFinding:
+    flat = quartic.flat
     lows: list[tuple[float, Tensor, Tensor]] = []
     highs: list[float] = []
     for start in starts:
@@ -217,9 +217,9 @@ def _quartic_finding(quartic: _Quartic, starts: list[Tensor], tolerance: float) 
             z, step = start, 0.5
             value, gradient, bend = quartic.value(z)
             for _ in range(NUM_STEPS if len(starts) > 1 else 0):
-                tangent = quartic.project(gradient)
+                tangent = flat.project(gradient)
                 tangent = tangent - torch.dot(tangent, z) * z
-                if tangent.norm() <= max(tolerance, RELATIVE_TOL * abs(value)):
+                if tangent.norm() <= max(tolerance, quartic.rtol * abs(value)):
                     break
                 moved = z + sign * step * tangent / tangent.norm()
                 trial = quartic.value(moved / moved.norm())
@@ -240,14 +240,11 @@ def _quartic_finding(quartic: _Quartic, starts: list[Tensor], tolerance: float) 
     return KernelFinding(4, low, high, low > 0 or high < 0, down, len(starts))
 
 
-def _coordinates(dimension: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    return sphere_vector(dimension, generator=generator, dtype=like.dtype, device=like.device)
-
-
 def _scales(quartic: _Quartic, generator: torch.Generator) -> tuple[float, float]:
     """How large third and fourth derivatives are here in general: the unit of their tolerances."""
     cubic = fourth = 0.0
+    anywhere = Flat(quartic.flat.size, None, None)
     for _ in range(3):
-        terms = quartic.along(_coordinates(quartic.theta.numel(), generator, quartic.theta))
+        terms = quartic.along(anywhere.start(generator, quartic.vectors))
         cubic, fourth = max(cubic, terms.cubic.norm().item()), max(fourth, terms.quartic.norm().item())
     return cubic, fourth

@@ -78,10 +78,12 @@ def find_extremes(
     max_matvecs: int,
     generator: torch.Generator,
     on_progress: Callable[[int, float, float], None],
+    is_brief: bool = False,
 ) -> Extremes:
     """Restart until the goal is met, look for further copies of negative pairs, and measure each direction by a product.
 
-    Costs at most `max_matvecs` products, and one for each direction. Overwrites the cycle's basis. Where that holds fewer than
+    If `is_brief`, as many negative pairs as wanted are enough, be others as low. Costs at most `max_matvecs` products, and one for
+    each direction. Overwrites the cycle's basis. Where that holds fewer than
     `MODEST_ROWS` vectors, two-pass Lanczos takes the place of restarts.
     """
     storage, spent = cycle.storage, 0
@@ -104,7 +106,8 @@ def find_extremes(
     pairs = space.ritz()
     highest = measured_direction(matvec, space.vector(pairs.coefficients[:, -1]))
     allowed = min(max_matvecs - space.num_matvecs, cycle.num_steps + space.num_matvecs)
-    if is_settled or cycle.is_exhausted:
+    is_enough = is_brief and goal.wanted(pairs.values) >= goal.num_directions
+    if (is_settled or cycle.is_exhausted) and not is_enough:
         _find_copies(matvec, space, goal, max_matvecs=allowed, generator=generator)
     pairs = space.ritz()
     vectors = [space.vector(pairs.coefficients[:, index]) for index in range(goal.wanted(pairs.values))]

@@ -37,12 +37,8 @@ class Kantorovich:
         return self.distance is not None
 
 
-def kantorovich_test(gradient: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, *, lipschitz: float) -> Kantorovich:
-    """The test from g (n,), all eigenpairs of H, values (n,) and columns (n, n), and K. Costs no product."""
-    smallest = eigenvalues.abs().min().item()
-    inverse_norm = math.inf if smallest == 0 else 1 / smallest
-    coefficients = eigenvectors.T @ gradient.to(eigenvectors)
-    newton_norm = (coefficients / eigenvalues).norm().item() if smallest > 0 else math.inf
+def kantorovich_test(*, inverse_norm: float, newton_norm: float, lipschitz: float) -> Kantorovich:
+    """The test from β, η and K; an infinite β is that of a singular Hessian."""
     if newton_norm == 0 or lipschitz == 0:
         return Kantorovich(inverse_norm, newton_norm, lipschitz, 0.0, newton_norm)
     h = inverse_norm * newton_norm * lipschitz
@@ -52,7 +48,35 @@ def kantorovich_test(gradient: Tensor, eigenvalues: Tensor, eigenvectors: Tensor
     return Kantorovich(inverse_norm, newton_norm, lipschitz, h, 2 * newton_norm / (1 + math.sqrt(1 - 2 * h)))
 
 
-def lipschitz_estimate(objective: Objective, newton_step: Tensor, *, generator: torch.Generator) -> float:
+def near_critical_point(
+    objective: Objective,
+    theta: Tensor,
+    gradient: Tensor,
+    *,
+    inverse_norm: float,
+    eigenpairs: tuple[Tensor, Tensor] | None,
+    generator: torch.Generator,
+) -> Kantorovich:
+    """The test at θ (n,) from g (n,), ‖H⁻¹‖ ≤ `inverse_norm`, and all eigenpairs of H, values (n,) and columns (n, n), if known.
+
+    Without them ‖H⁻¹g‖ is bounded by ‖H⁻¹‖‖g‖, and the gradient's direction stands for the Newton step's. About 28 products.
+    """
+    step = gradient * inverse_norm
+    if eigenpairs is not None:
+        values, vectors = eigenpairs
+        step = (vectors @ ((vectors.T @ gradient.to(vectors)) / values)).to(gradient)
+    if not torch.isfinite(step).all():
+        return Kantorovich(inverse_norm, math.inf, math.inf, math.inf, None)
+    return kantorovich_test(
+        inverse_norm=inverse_norm,
+        newton_norm=step.norm().item(),
+        lipschitz=lipschitz_estimate(objective, theta, step, generator=generator),
+    )
+
+
+def lipschitz_estimate(
+    objective: Objective, theta: Tensor, newton_step: Tensor, *, generator: torch.Generator
+) -> float:
     """Four times the largest ‖H(θ + rv) − H(θ − rv)‖/2r seen, for v the Newton step (n,) and three random directions.
 
     r = 2‖newton_step‖ is the radius within which the test needs K. Each norm comes from three power steps. Costs about
@@ -61,15 +85,16 @@ def lipschitz_estimate(objective: Objective, newton_step: Tensor, *, generator: 
     radius = 2 * newton_step.norm().item()
     if radius == 0.0:
         return 0.0
-    theta, size = objective.theta, objective.num_parameters
+    size = objective.num_parameters
 
     def draw() -> Tensor:
         return sphere_vector(size, generator=generator, dtype=objective.dtype, device=objective.device)
 
     largest = 0.0
     for direction in (newton_step / newton_step.norm(), *(draw() for _ in range(NUM_DIRECTIONS - 1))):
-        ahead = HessianOperator(objective, theta + radius * direction)
-        behind = HessianOperator(objective, theta - radius * direction)
+        ahead, behind = (
+            HessianOperator(objective, theta + sign * radius * direction, graph_bytes=0) for sign in (1, -1)
+        )
         vector = draw()
         for _ in range(NUM_POWER_STEPS):
             image = (ahead.matvec(vector) - behind.matvec(vector)) / (2 * radius)

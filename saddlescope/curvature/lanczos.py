@@ -1,8 +1,7 @@
-"""Lanczos tridiagonalization with full reorthogonalization, its Ritz pairs, and its state for a later resumption."""
+"""Lanczos tridiagonalization with full reorthogonalization, and its Ritz pairs."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -73,27 +72,6 @@ class RitzPairs:
     coefficients: Tensor
 
 
-@dataclass(frozen=True)
-class LanczosState:
-    """All that a tridiagonalization needs to go on as if it had never stopped.
-
-    Attributes:
-        alpha: (step,) float64.
-        beta: (step,) float64.
-        basis: (step, n), a view of the running basis: save it before the next product.
-        vector: (n,), q_{step+1}.
-        step: products done.
-        seed: whatever the caller drew the start vector from, to know its own states again.
-    """
-
-    alpha: Tensor
-    beta: Tensor
-    basis: Tensor
-    vector: Tensor
-    step: int
-    seed: int | None = None
-
-
 def tridiagonal(alpha: Tensor, beta: Tensor) -> Tensor:
     """The symmetric tridiagonal matrix with diagonal alpha (k,) and off-diagonal beta (k-1,)."""
     return torch.diag(alpha) + torch.diag(beta, 1) + torch.diag(beta, -1)
@@ -112,10 +90,6 @@ def tridiagonalize(
     num_matvecs: int,
     should_stop: Callable[[LanczosCycle], bool] | None = None,
     check_every: int = 5,
-    state: LanczosState | None = None,
-    on_state: Callable[[LanczosState], None] | None = None,
-    state_every_seconds: float = 60.0,
-    seed: int | None = None,
 ) -> LanczosCycle:
     """Tridiagonalize a symmetric operator from a start vector (n,).
 
@@ -123,11 +97,8 @@ def tridiagonalize(
     which is asked every `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those
     that are written, and uses two more.
 
-    A run that starts from another's `state`, with the same arguments, gives the same cycle bit for bit; `on_state` is told
-    the state every `state_every_seconds`, and may raise to stop.
-
     Raises:
-        ValueError: unless 1 <= num_matvecs <= n, or if `state` belongs to another problem.
+        ValueError: unless 1 <= num_matvecs <= n.
     """
     size = start.numel()
     if not 1 <= num_matvecs <= size:
@@ -135,14 +106,9 @@ def tridiagonalize(
     basis = start.new_empty(num_matvecs + 1, size)
     alpha: list[float] = []
     beta: list[float] = []
-    if state is None:
-        torch.div(start, accurate_norm(start), out=basis[0])
-    else:
-        _restore(state, basis, seed)
-        alpha, beta = state.alpha.tolist(), state.beta.tolist()
+    torch.div(start, accurate_norm(start), out=basis[0])
     is_exhausted = False
-    told = time.monotonic()
-    for step in range(len(alpha), num_matvecs):
+    for step in range(num_matvecs):
         vector = matvec(basis[step]).clone(memory_format=torch.contiguous_format)
         if step > 0:
             vector.sub_(basis[step - 1], alpha=beta[-1])
@@ -156,29 +122,7 @@ def tridiagonalize(
         del vector
         if should_stop is not None and (step + 1) % check_every == 0 and should_stop(_cycle(basis, alpha, beta, False)):
             break
-        if on_state is not None and time.monotonic() - told >= state_every_seconds:
-            on_state(_state(basis, alpha, beta, seed))
-            told = time.monotonic()
     return _cycle(basis, alpha, beta, is_exhausted)
-
-
-def _restore(state: LanczosState, basis: Tensor, seed: int | None) -> None:
-    rows, size = basis.shape
-    if state.basis.shape != (state.step, size) or state.step >= rows or state.basis.dtype != basis.dtype:
-        raise ValueError(
-            f"the state holds {state.step} vectors of shape {tuple(state.basis.shape[1:])} in {state.basis.dtype}; "
-            f"this run has room for {rows - 1} of ({size},) in {basis.dtype}"
-        )
-    if state.seed != seed:
-        raise ValueError(f"the state was drawn from seed {state.seed}, this run from {seed}")
-    basis[: state.step] = state.basis
-    basis[state.step] = state.vector
-
-
-def _state(basis: Tensor, alpha: list[float], beta: list[float], seed: int | None) -> LanczosState:
-    step = len(alpha)
-    coefficients = torch.tensor([alpha, beta], dtype=torch.float64)
-    return LanczosState(coefficients[0], coefficients[1], basis[:step], basis[step], step, seed)
 
 
 def _cycle(basis: Tensor, alpha: list[float], beta: list[float], is_exhausted: bool) -> LanczosCycle:

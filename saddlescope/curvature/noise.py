@@ -94,9 +94,12 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
 
 
 def _is_constant(objective: Objective, theta: Tensor, loss: float, direction: Tensor) -> bool:
-    """Whether L is the same number far along ± a random unit direction (n,), in units of a relative step."""
+    """Whether L is the same number far along ± a random unit direction (n,), in units of a relative step.
+
+    Far enough for a product of many small factors, which is the same number 0 near θ, to become large.
+    """
     step = math.sqrt(theta.numel()) * objective.relative_scales() * direction
-    return all(objective.loss(theta + radius * step) == loss for radius in (-1.0, -0.1, 0.1, 1.0))
+    return all(objective.loss(theta + radius * step) == loss for radius in (-10.0, -1.0, -0.1, 0.1, 1.0, 10.0))
 
 
 def _last_bits(

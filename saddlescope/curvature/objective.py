@@ -17,6 +17,7 @@ from torch import Tensor
 from saddlescope.contract.vocabulary import Reduction
 from saddlescope.curvature.backoff import with_less_memory
 from saddlescope.curvature.errors import NotDifferentiable, NotScalar, OutOfMemory
+from saddlescope.curvature.slots import slots_of
 
 BatchLoss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 
@@ -55,30 +56,6 @@ class Problem:
         return next(iter(self.data.values())).shape[0] if self.data else 1
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """Where the variable of one or more tied names stands in θ."""
-
-    names: tuple[str, ...]
-    shape: torch.Size
-    dtype: torch.dtype
-    start: int
-    stop: int
-
-
-def _slots(params: Mapping[str, Tensor]) -> tuple[_Slot, ...]:
-    names: dict[int | tuple[object, ...], list[str]] = {}
-    for name, tensor in params.items():
-        identity = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
-        names.setdefault(identity if tensor.numel() else id(tensor), []).append(name)
-    slots, start = [], 0
-    for tied in names.values():
-        tensor = params[tied[0]]
-        slots.append(_Slot(tuple(tied), tensor.shape, tensor.dtype, start, start + tensor.numel()))
-        start += tensor.numel()
-    return tuple(slots)
-
-
 class Objective:
     """A `Problem` at a working dtype, device and batch size.
 
@@ -97,7 +74,7 @@ class Objective:
         self.device = torch.device(device)
         self.num_examples = problem.num_examples
         self.batch_size = min(batch_size or self.num_examples, self.num_examples)
-        self._slots = _slots(problem.params)
+        self._slots = slots_of(problem.params)
         self.num_parameters = self._slots[-1].stop if self._slots else 0
         if self.num_parameters == 0:
             raise NotDifferentiable("the checkpoint has no floating-point parameter to vary")

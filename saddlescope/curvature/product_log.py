@@ -22,7 +22,8 @@ class ProductLog:
 
     Attributes:
         products: what is kept, on the CPU.
-        num_recalled: how many were looked up.
+        num_answered: how many were asked for.
+        num_recalled: how many of them were looked up.
         is_refused: the known products were another function's.
     """
 
@@ -32,7 +33,7 @@ class ProductLog:
         self.products: dict[str, Tensor] = dict(known)
         self.max_bytes, self.on_product = max_bytes, on_product
         self.num_bytes = sum(product.nbytes for product in known.values())
-        self.num_recalled = 0
+        self.num_answered = self.num_recalled = 0
         self.is_refused = False
         self._is_trusted = False
 
@@ -42,6 +43,7 @@ class ProductLog:
 
     def rows(self, point: bytes, block: Tensor, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute` gives for the rows of a block (k, n) at a point, or what it gave before."""
+        self.num_answered += len(block)
         # Rows computed together may differ in their last bits from rows computed one by one.
         key = point + len(block).to_bytes(4, "little")
         names = [digest_of(row, key).hex() for row in block]

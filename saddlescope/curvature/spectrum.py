@@ -1,73 +1,28 @@
-"""What is known of the spectrum, by either method, in one shape: bounds, tolerance, inertia, directions."""
+"""The spectrum by either method: all eigenpairs of a dense Hessian, or the ends and bounds that products give."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from saddlescope.contract.planning import BASIS_BYTES
 from saddlescope.curvature.certificate import lambda_max_bound, lambda_min_bound
 from saddlescope.curvature.dense import DenseSpectrum, dense_spectrum
 from saddlescope.curvature.escape import Direction
+from saddlescope.curvature.evidence import Bounds
 from saddlescope.curvature.extremes import MIN_STEPS, EndsGoal, find_extremes
-from saddlescope.curvature.lanczos import LanczosCycle, LanczosState, sphere_vector, tridiagonalize
+from saddlescope.curvature.inertia import inertia_by_ldl
+from saddlescope.curvature.knowledge import SpectralKnowledge, reach_of, tolerance
+from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.probing import at_least, at_most, probe_shares, proven_counts
 from saddlescope.curvature.quadrature import Share
-from saddlescope.curvature.verdict import Bounds
 
 BOUND_RTOL = 1e-2
-TOLERANCE_FACTOR = 8
-BASIS_BYTES = 4 * 2**30
 MAX_PROBES = 8
-
-
-@dataclass(frozen=True)
-class SpectralKnowledge:
-    """Either all eigenpairs (`dense`) or the coefficients of a Lanczos cycle with certified bounds (`cycle`, its basis gone).
-
-    Attributes:
-        scale: max|λ| as far as known.
-        zero_tol: τ; an eigenvalue within ±τ counts as zero.
-        error: a bound on what rounding does to an eigenvalue, ‖E‖.
-        asymmetry: ‖(H − Hᵀ)/2‖ as measured.
-        negative: share of eigenvalues below −τ, with bounds.
-        zero: share within ±τ, with bounds.
-        positive: share above τ; the minimum ratio.
-        inertia: (n₋, n₀, n₊) where every eigenvalue is known.
-        lowest: measured directions of curvature below −τ, the lowest first, copies of a repeated eigenvalue included.
-        lowest_direction: of the lowest curvature, whatever its sign.
-        is_budget_spent: the products ended before the ends of the spectrum had settled.
-        num_probes: random starts behind the shares; 0 where every eigenvalue is known.
-    """
-
-    dense: DenseSpectrum | None
-    cycle: LanczosCycle | None
-    scale: float
-    zero_tol: float
-    error: float
-    asymmetry: float
-    lambda_min: Bounds
-    lambda_max: Bounds
-    negative: Share
-    zero: Share
-    positive: Share
-    inertia: tuple[int, int, int] | None
-    lowest: tuple[Direction, ...]
-    lowest_direction: Direction
-    highest: Direction
-    is_budget_spent: bool
-    num_probes: int = 0
-
-
-def tolerance(error: float, *, zero_tol: float | None, loss_noise: float, reach: float) -> float:
-    """τ: eight times the error of an eigenvalue, the user's, or what changes L by its rounding at the trust radius `reach`."""
-    square = reach**2
-    unseen = 2 * loss_noise / square if square > 0 else 0.0  # the square of a tiny reach may underflow
-    return max(TOLERANCE_FACTOR * error, zero_tol or 0.0, unseen)
 
 
 def by_eigendecomposition(
@@ -79,11 +34,15 @@ def by_eigendecomposition(
     generator: torch.Generator,
     on_progress: Callable[[float], None],
 ) -> SpectralKnowledge:
-    """All eigenpairs, for n products and O(n³) flops."""
+    """All eigenpairs, for n products and O(n³) flops.
+
+    Where they would all have one sign, the count is made a second time by pivots, for a seventh of the eigensolver's time: a
+    minimum shall not rest on one algorithm.
+    """
     dense = dense_spectrum(operator, on_progress=on_progress)
     values, n = dense.eigenvalues, operator.size
     error = max(dense.asymmetry, 2 * measured.matvec_noise, dense.rounding)
-    tau = tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=_reach(operator))
+    tau = tolerance(error, zero_tol=zero_tol, loss_noise=measured.loss_noise, reach=reach_of(operator))
     negative, positive = int((values < -tau).sum()), int((values > tau).sum())
     zero = n - negative - positive
     first, last = values[0].item(), values[-1].item()
@@ -106,11 +65,8 @@ def by_eigendecomposition(
         lowest_direction=directions[0] if directions else _dense_direction(operator, dense, dense.eigenvectors[:, 0]),
         highest=_dense_direction(operator, dense, dense.eigenvectors[:, -1]),
         is_budget_spent=False,
+        pivots=inertia_by_ldl(dense.hessian, tau) if tau > 0 and not (negative and positive) else None,
     )
-
-
-def _reach(operator: HessianOperator) -> float:
-    return float(operator.objective.relative_scales().double().norm().item())
 
 
 def _generic_eigenvectors(dense: DenseSpectrum, count: int, error: float, *, generator: torch.Generator) -> Tensor:
@@ -148,19 +104,18 @@ def by_lanczos(
     on_progress: Callable[[float, float, float], None],
     basis_bytes: int = BASIS_BYTES,
     max_probes: int = MAX_PROBES,
-    state: LanczosState | None = None,
-    on_state: Callable[[LanczosState], None] | None = None,
-    state_every_seconds: float = 60.0,
-    seed: int | None = None,
+    is_late: Callable[[], bool] = lambda: False,
+    is_brief: bool = False,
 ) -> SpectralKnowledge:
     """Extreme eigenpairs, certified bounds and shares of the spectrum from Hessian products alone.
 
     A first reorthogonalized cycle from a uniform start, as long as the budget and `basis_bytes` allow, gives certificates and
     quadrature; restarts sharpen the ends beyond the memory, a deflated run finds copies, and what is left of the budget
     goes to further probes where those narrow the shares. At most `max_matvecs` products and one more for each
-    direction kept. `state` and `on_state` belong to the first cycle (see `tridiagonalize`).
+    direction kept. Once `is_late`, nothing more is begun. If `is_brief`, a saddle that is proven with as many directions as wanted
+    ends the run: neither copies nor shares are looked for.
     """
-    objective, n, reach = operator.objective, operator.size, _reach(operator)
+    objective, n, reach = operator.objective, operator.size, reach_of(operator)
     epsilon = torch.finfo(objective.dtype).eps
 
     def error_of(scale: float) -> float:
@@ -195,11 +150,7 @@ def by_lanczos(
         operator.matvec,
         start,
         num_matvecs=min(rows, max_matvecs, n),
-        should_stop=is_settled,
-        state=state,
-        on_state=on_state,
-        state_every_seconds=state_every_seconds,
-        seed=seed,
+        should_stop=lambda known: is_settled(known) or is_late(),
     )
     del start
     settled = cycle.is_exhausted or is_settled(cycle)
@@ -210,19 +161,22 @@ def by_lanczos(
         cycle,
         goal,
         is_settled=settled,
-        max_matvecs=max_matvecs - steps,
+        max_matvecs=0 if is_late() else max_matvecs - steps,
         generator=generator,
         on_progress=lambda spent, lowest, residual: on_progress((steps + spent) / max_matvecs, lowest, residual),
+        is_brief=is_brief,
     )
     cycle = cycle.without_basis()
     error, tau = error_of(goal.scale), tau_of(goal.scale)
+    is_saddle = ends.lowest[0].curvature + error < -tau and ends.highest.curvature - error > tau
+    is_over = is_late() or (is_brief and is_saddle)
     spent = steps + ends.num_matvecs
     shares, num_probes = probe_shares(
         operator.matvec,
         cycle,
         zero_tol=tau,
         failure_probability=failure_probability,
-        num_affordable=1 + (max_matvecs - spent) // steps,
+        num_affordable=1 if is_over else 1 + (max_matvecs - spent) // steps,
         max_probes=max_probes,
         generator=generator,
     )

@@ -5,59 +5,13 @@ Every claim is a row: what must hold, what is said, how strongly. What no row al
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from saddlescope.contract.vocabulary import Strength, Verdict
 from saddlescope.curvature.criticality import FLAT_SHARE, Criticality
-from saddlescope.curvature.degenerate import KernelFinding
-from saddlescope.curvature.noise import Smoothness
-from saddlescope.curvature.sampling import SampledCurvature
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """An extreme eigenvalue: what was measured, and an interval that holds up to `failure_probability`.
-
-    `witness` bounds it from the inside deterministically: a Rayleigh quotient with its error (above λ_min, below λ_max).
-    """
-
-    estimate: float
-    low: float
-    high: float
-    failure_probability: float
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that a verdict may rest on. `inertia` is (n₋, n₀, n₊) when every eigenvalue is known, else None.
-
-    `gap_to_bound` is L less a number that it never falls below, 0 where the difference is rounding; None if none is known.
-    `kernel_obstacle` says why orders three and four were not examined where `kernel` is None.
-    """
-
-    criticality: Criticality
-    smoothness: Smoothness
-    lambda_min: Bounds
-    lambda_max: Bounds
-    zero_tol: float
-    inertia: tuple[int, int, int] | None
-    kernel: KernelFinding | None
-    kernel_obstacle: str
-    probe_decrease: float
-    gap_to_bound: float | None
-    sampled: SampledCurvature | None = None
-    is_sample: bool = False
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A verdict with the order of derivatives it rests on, its strength and one sentence."""
-
-    verdict: Verdict
-    order: int
-    strength: Strength
-    failure_probability: float
-    statement: str
+from saddlescope.curvature.evidence import Decision, Evidence, undecided
+from saddlescope.curvature.higher_order import NOT_NEEDED
+from saddlescope.curvature.qualifications import of_the_population, where_newton_converges
 
 
 def decide(evidence: Evidence) -> Decision:
@@ -66,49 +20,25 @@ def decide(evidence: Evidence) -> Decision:
     A minimum is never claimed on less than a bound on every eigenvalue, or on L being at a bound that it never falls below.
     """
     if not evidence.smoothness.is_smooth:
-        return _undecided(
+        return undecided(
             f"L has a kink at θ: second differences at relative radius {evidence.smoothness.radius:.0e} disagree with the "
             "Hessian, so its eigenvalues decide nothing here"
         )
     if not evidence.criticality.is_critical:
         return _not_critical(evidence.criticality)
+    if evidence.criticality.is_bounded_only:
+        return undecided(
+            f"{evidence.criticality.rule}, as far as the few products tell that there was time for; whether θ is critical "
+            "needs more of them"
+        )
     decision = _by_inertia(evidence) if evidence.inertia is not None else _by_bounds(evidence)
+    if evidence.is_found and decision.order == 2 and decision.verdict in (Verdict.LOCAL_MINIMUM, Verdict.LOCAL_MAXIMUM):
+        decision = where_newton_converges(decision, evidence)
     if evidence.is_sample:
-        decision = _of_the_population(decision, evidence)
+        decision = of_the_population(decision, evidence)
     if decision.strength is Strength.PROVED and not evidence.criticality.is_zero_to_rounding:
         return replace(decision, strength=Strength.NUMERICAL)
     return decision
-
-
-def _of_the_population(decision: Decision, evidence: Evidence) -> Decision:
-    """What a verdict over the rows says of the population that they were drawn from."""
-    sampled, tau = evidence.sampled, evidence.zero_tol
-    if decision.verdict is not Verdict.SADDLE:
-        return _undecided(
-            f"over these rows: {decision.verdict.value} ({decision.statement}); the rows are a sample, from which only "
-            "negative curvature can be carried over to the population"
-        )
-    if sampled is None:
-        return _undecided(
-            f"over these rows: saddle ({decision.statement}); the rows are a sample of fewer than 16, or the loss is no sum "
-            "over rows, so that nothing is known of the population"
-        )
-    if not sampled.is_below(tau):
-        return _undecided(
-            f"over these rows: saddle ({decision.statement}); on rows it was not chosen on, the lowest direction has curvature "
-            f"{sampled.mean:.3g} ± {sampled.standard_error:.2g}, not surely negative"
-        )
-    return replace(
-        decision,
-        strength=Strength.PROBABILISTIC,
-        failure_probability=sampled.failure_probability,
-        statement=f"{decision.statement}; on rows it was not chosen on, the lowest direction has curvature {sampled.mean:.3g} ± "
-        f"{sampled.standard_error:.2g}",
-    )
-
-
-def _undecided(statement: str) -> Decision:
-    return Decision(Verdict.UNDECIDED, 2, Strength.NUMERICAL, 0.0, statement)
 
 
 def _not_critical(criticality: Criticality) -> Decision:
@@ -137,10 +67,17 @@ def _by_inertia(evidence: Evidence) -> Decision:
             0.0,
             f"{negative} of {total} eigenvalues lie below −{tau:.3g} and {positive} above {tau:.3g}",
         )
+    if evidence.pivots is not None and evidence.pivots != evidence.inertia:
+        return undecided(
+            f"the eigenvalues are (negative, zero, positive) = {evidence.inertia} at {tau:.3g}, the pivots of a factorization "
+            f"{evidence.pivots}: rounding decides"
+        )
     if not zero:
         verdict = Verdict.LOCAL_MINIMUM if positive else Verdict.LOCAL_MAXIMUM
         side = f"above {tau:.3g}" if positive else f"below −{tau:.3g}"
         return Decision(verdict, 2, proved, 0.0, f"all {total} eigenvalues lie {side}")
+    if evidence.range_counts is not None:
+        return _by_complement(evidence, negative, zero, positive)
     return _by_kernel(evidence, negative, zero, positive)
 
 
@@ -150,7 +87,7 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
     if evidence.gap_to_bound == 0 and positive:
         return _at_the_bound(f"{zero} of {negative + zero + positive} eigenvalues are zero to {evidence.zero_tol:.3g}")
     if finding is None:
-        return _undecided(
+        return undecided(
             f"{zero} eigenvalues are zero to {evidence.zero_tol:.3g} and the others have one sign; orders three and four "
             f"decide then, {evidence.kernel_obstacle}"
         )
@@ -247,13 +184,30 @@ def _by_bounds(evidence: Evidence) -> Decision:
         )
     if evidence.gap_to_bound == 0 and high.low > tau and low.estimate <= tau:
         return _at_the_bound(f"the lowest curvature that was found is {low.estimate:.3g}")
+    if evidence.range_counts is not None and evidence.kernel is not None:
+        return _by_complement(evidence, *evidence.range_counts)
     if low.high < -tau:
-        return _undecided(
+        return undecided(
             f"a direction of curvature at most {low.high:.3g} was measured and none that rises by more than {tau:.3g}: "
             "a saddle or a maximum"
         )
-    return _undecided(
+    return undecided(
         f"no curvature below {low.low:.3g} exists (failure probability {low.failure_probability:.3g}) and none below "
         f"−{tau:.3g} was found; eigenvalues between are not excluded: more matvecs narrow the gap, and a kernel needs "
-        "orders three and four"
+        f"orders three and four{_why(evidence.kernel_obstacle)}"
+    )
+
+
+def _why(obstacle: str) -> str:
+    return f", {obstacle}" if obstacle != NOT_NEEDED else ""
+
+
+def _by_complement(evidence: Evidence, negative: int, zero: int, positive: int) -> Decision:
+    """As `_by_kernel`, in a kernel too large for a few starts to tell that nothing descends: no extremum is claimed."""
+    decision = _by_kernel(evidence, negative, zero, positive)
+    if decision.verdict in (Verdict.SADDLE, Verdict.PLATEAU) or evidence.gap_to_bound == 0:
+        return decision
+    return undecided(
+        f"H is semidefinite of rank {negative + positive}; {decision.statement}: too few to exclude a way "
+        f"{'down' if positive else 'up'} there"
     )

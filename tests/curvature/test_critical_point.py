@@ -11,10 +11,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 import saddlescope
-from saddlescope.curvature.critical_point import CriticalPointSearch, SearchOutcome, find_critical_point
+from saddlescope.curvature.critical_point import find_critical_point
 from saddlescope.curvature.noise import preflight
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.search_outcome import CriticalPointSearch, SearchOutcome
 
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensors], Tensor]

@@ -1,36 +1,40 @@
-"""What a plan is said to cost and buy."""
+"""What a plan takes, and how long the rest of a run does."""
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
+from saddlescope.contract.planning import memory_bytes, plan
 from saddlescope.contract.vocabulary import Method, Precision
-from saddlescope.curvature.planner import EtaClock, estimate, matvecs_for_gap, plan, planned_gap
+from saddlescope.curvature.planner import EtaClock, TooLarge, feasible
+
+AUTO = {"method": Method.AUTO, "precision": Precision.AUTO}
 
 
-def test_the_planned_gap_solves_the_bound_of_kuczynski_and_wozniakowski() -> None:
-    n, k, p = 10**6, 100, 1e-3
-    gap = planned_gap(n, k, failure_probability=p)
-    assert 1.648 * math.sqrt(n) * math.exp(-math.sqrt(gap) * (2 * k - 1)) == pytest.approx(p)
-    needed = matvecs_for_gap(n, gap, failure_probability=p)
-    assert needed in (k, k + 1)
-    assert planned_gap(n, matvecs_for_gap(n, 1e-4, failure_probability=p), failure_probability=p) <= 1e-4
-    assert matvecs_for_gap(10, 1e-12, failure_probability=p) == 10
+def test_a_plan_is_dense_where_that_is_affordable_and_double_where_it_is_cheap_or_given() -> None:
+    small = plan(100, **AUTO, max_matvecs=None, has_float64=False)
+    assert (small.method, small.precision, small.max_matvecs) == (Method.DENSE, Precision.FLOAT64, 100)
+    assert plan(100, **AUTO, max_matvecs=50, has_float64=False).method is Method.LANCZOS
+    large = plan(10**6, **AUTO, max_matvecs=None, has_float64=False)
+    assert (large.method, large.precision, large.max_matvecs) == (Method.LANCZOS, Precision.FLOAT32, 150)
+    assert plan(10**6, **AUTO, max_matvecs=60, has_float64=True).precision is Precision.FLOAT64
 
 
-def test_an_estimate_counts_products_seconds_and_the_basis() -> None:
-    chosen = plan(10**6, method=Method.AUTO, precision=Precision.FLOAT32, max_matvecs=60, has_float64=False)
-    found = estimate(chosen, 10**6, gradient_seconds=1.0, matvec_seconds=2.0, failure_probability=1e-3, kept_bytes=7)
-    assert found.matvecs == 60
-    assert found.seconds == 65 * 2.0 + 6 * 1.0
-    assert 60 * 4 * 10**6 < found.memory_bytes < 80 * 4 * 10**6
-    assert "except with probability 0.001" in found.certificate
-    dense = plan(100, method=Method.AUTO, precision=Precision.AUTO, max_matvecs=None, has_float64=True)
-    exact = estimate(dense, 100, gradient_seconds=1.0, matvec_seconds=1.0, failure_probability=1e-3)
-    assert exact.matvecs == 100
-    assert "every eigenvalue" in exact.certificate
+def test_memory_counts_matrix_or_basis_and_the_products_kept() -> None:
+    n = 10**6
+    chosen = plan(n, **AUTO, max_matvecs=60, has_float64=False)
+    assert 2 * 60 * 4 * n < memory_bytes(chosen, n) < 2 * 70 * 4 * n
+    dense = plan(1000, **AUTO, max_matvecs=None, has_float64=True)
+    assert 4 * 8 * 1000**2 <= memory_bytes(dense, 1000) < 4.1 * 8 * 1000**2
+    vast = plan(10**9, **AUTO, max_matvecs=None, has_float64=False)
+    assert memory_bytes(vast, 10**9) < 8 * 2**30 + 13 * 4 * 10**9
+
+
+def test_a_forced_dense_hessian_has_its_limit() -> None:
+    chosen = plan(20_001, method=Method.DENSE, precision=Precision.AUTO, max_matvecs=None, has_float64=True)
+    with pytest.raises(TooLarge, match="lanczos"):
+        feasible(chosen, 20_001)
+    assert feasible(chosen, 20_000) is chosen
 
 
 def test_the_clock_says_nothing_before_a_product_and_follows_a_change_of_pace() -> None:

@@ -47,6 +47,12 @@ def dense() -> Network:
     return Network(6, 8)
 
 
+def sloping() -> Network:
+    network = Network(4, 5)
+    network.params["v"] = network.params["v"] + 0.3
+    return network
+
+
 def lanczos() -> Network:
     return Network(40, 150)
 
@@ -75,6 +81,7 @@ def killed(make: Callable[[], Network], options: Options, *, after: int) -> Save
 
 LANCZOS = Options(max_matvecs=120, landscape=False)
 DENSE = Options(landscape=False)
+SEARCH = Options(landscape=False, critical_point_search=True)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +89,7 @@ DENSE = Options(landscape=False)
     [
         *((lanczos, LANCZOS, count) for count in (1, 4, 17, 60, 100, 130)),
         *((dense, DENSE, count) for count in (20, 40, 55)),
+        *((sloping, SEARCH, count) for count in (20, 60, 100)),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value) if isinstance(value, int) else "",
 )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import saddlescope
+from saddlescope.curvature.criticality import Criticality
 from saddlescope.curvature.errors import NonFiniteLoss
+from saddlescope.curvature.evidence import Bounds, Evidence
 from saddlescope.curvature.inertia import inertia_by_ldl
+from saddlescope.curvature.noise import Smoothness
+from saddlescope.curvature.verdict import decide
 
 values = st.one_of(st.sampled_from([-3.0, -1.0, 0.0, 1.0, 1.0 + 1e-8, 2.0]), st.floats(0.01, 4), st.floats(-4, -0.01))
 
@@ -44,3 +51,38 @@ def test_what_cannot_be_counted_is_refused() -> None:
         inertia_by_ldl(torch.eye(2).double(), 0.0)
     with pytest.raises(NonFiniteLoss):
         inertia_by_ldl(torch.full((2, 2), torch.nan).double(), 1e-9)
+
+
+def test_a_minimum_is_claimed_only_where_pivots_and_eigenvalues_agree() -> None:
+    report = saddlescope.analyze(
+        lambda t: 0.5 * (t["x"] ** 2).sum(), {"x": torch.zeros(3, dtype=torch.float64)}, landscape=False
+    )
+    assert report.verdict == "local_minimum"
+    assert report.evidence.facts["pivots"] == [0, 0, 3]
+    bounds, smooth = Bounds(1.0, 1.0, 1.0, 0.0), Smoothness(is_smooth=True, radius=None)
+    critical = Criticality(
+        is_critical=True,
+        gradient_norm=0.0,
+        gradient_tol=None,
+        rounding_floor=0.0,
+        predicted_decrease=0.0,
+        reference_decrease=1.0,
+        critical_rtol=0.01,
+        flat_share=0.0,
+        rule="‖g‖ is zero to rounding",
+    )
+    evidence = Evidence(
+        criticality=critical,
+        smoothness=smooth,
+        lambda_min=bounds,
+        lambda_max=bounds,
+        zero_tol=1e-12,
+        inertia=(0, 0, 3),
+        kernel=None,
+        kernel_obstacle="",
+        probe_decrease=0.0,
+        gap_to_bound=None,
+        pivots=(0, 0, 3),
+    )
+    assert decide(evidence).verdict == "local_minimum"
+    assert decide(replace(evidence, pivots=(1, 0, 2))).verdict == "undecided"

@@ -1,4 +1,4 @@
-"""`by_lanczos` as a whole: within its budget and memory, certified, resumable."""
+"""`by_lanczos` as a whole: within its budget and memory, certified."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from saddlescope.curvature.lanczos import LanczosState
+from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.noise import preflight
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
-from saddlescope.curvature.spectrum import SpectralKnowledge, by_eigendecomposition, by_lanczos
+from saddlescope.curvature.spectrum import by_eigendecomposition, by_lanczos
 
 SIZE = 800
-
-
-class Killed(Exception):
-    pass
 
 
 def analysed(
@@ -90,28 +86,6 @@ def test_the_bound_fails_no_more_often_than_it_says_whatever_follows_the_first_c
     assert failures <= 1e-3 * 60 + 3.5 * math.sqrt(60 * 1e-3)
 
 
-def test_a_killed_run_resumes_to_the_same_knowledge() -> None:
-    spectrum = torch.linspace(-1, 3, SIZE, dtype=torch.float64)
-    whole, products = analysed(spectrum, budget=60, seed=5)
-    states: list[LanczosState] = []
-
-    def keep(state: LanczosState) -> None:
-        states.append(LanczosState(state.alpha, state.beta, state.basis.clone(), state.vector.clone(), state.step))
-        if state.step == 33:
-            raise Killed
-
-    with pytest.raises(Killed):
-        analysed(spectrum, budget=60, seed=5, on_state=keep, state_every_seconds=0.0)
-    resumed, fewer = analysed(spectrum, budget=60, seed=5, state=states[-1])
-    assert fewer == products - 33
-    assert (resumed.lambda_min, resumed.lambda_max, resumed.negative) == (
-        whole.lambda_min,
-        whole.lambda_max,
-        whole.negative,
-    )
-    assert torch.equal(resumed.lowest[0].vector, whole.lowest[0].vector)
-
-
 def test_both_methods_tell_the_same_story() -> None:
     spectrum = torch.tensor(SPECTRA["double negative"], dtype=torch.float64)[:200]
     problem = Problem(lambda t, _: 0.5 * (spectrum * t["x"] ** 2).sum(), {"x": torch.zeros_like(spectrum)})
@@ -126,3 +100,22 @@ def test_both_methods_tell_the_same_story() -> None:
     assert [d.curvature for d in free.lowest] == pytest.approx([d.curvature for d in dense.lowest], abs=1e-3)
     assert free.lowest_direction == free.lowest[0]
     assert free.negative.low >= 3 / 200 - 1e-12
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_a_proven_saddle_ends_the_run_where_nothing_more_is_asked(wanted: int) -> None:
+    spectrum = torch.tensor(SPECTRA["double negative"], dtype=torch.float64)
+    thorough, _ = analysed(spectrum, wanted=wanted)
+    brief, products = analysed(spectrum, wanted=wanted, is_brief=True)
+    assert brief.cycle is not None
+    steps = brief.cycle.num_steps
+    assert products == steps + max(1, wanted) + 1  # and a measurement of each direction
+    assert thorough.num_probes > brief.num_probes == 1
+    assert len(brief.lowest) == max(1, wanted)
+    assert brief.lowest[0].curvature == pytest.approx(-1.0, abs=1e-3)
+    assert brief.positive.low <= thorough.positive.estimate <= brief.positive.high
+
+
+def test_what_is_not_proven_is_looked_at_in_full_however_brief() -> None:
+    spectrum = torch.tensor(SPECTRA["kernel"], dtype=torch.float64)
+    assert analysed(spectrum, is_brief=True)[1] == analysed(spectrum)[1]
