@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from saddlescope.analysis import analyze
     from saddlescope.client import Client
     from saddlescope.client.export import export_loss
+    from saddlescope.distributed import analyze_distributed
     from saddlescope.results import AnalysisReport
 
 __version__ = "0.1.0"
-__all__ = ["AnalysisReport", "Client", "__version__", "analyze", "export_loss"]
+__all__ = ["AnalysisReport", "Client", "__version__", "analyze", "analyze_distributed", "export_loss"]
 
 _HOMES = {
     "AnalysisReport": "saddlescope.results",
     "Client": "saddlescope.client",
     "analyze": "saddlescope.analysis",
+    "analyze_distributed": "saddlescope.distributed",
     "export_loss": "saddlescope.client.export",
 }
 

@@ -67,7 +67,7 @@ class Attempt:
     ) -> None:
         self.on_progress, self.on_save = on_progress or (lambda _: None), on_save
         self.save_every_seconds = save_every_seconds
-        self._offered, self._known = saved, None if saved is None else saved
+        self._offered = self._known = saved
         self._began = self._told = time.monotonic()
         self.deadline = Deadline(deadline)
         self.span = (0.0, 1.0)

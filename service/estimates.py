@@ -15,7 +15,7 @@ from saddlescope.contract.vocabulary import Method, Precision
 from service.problems import RequestInvalid
 from service.validation import inline_shapes
 
-_FLOAT32_BYTES = 4
+_FLOAT32_BYTES, _FLOAT64_BYTES = 4, 8
 
 
 def estimate(request: JobRequest, sizes: Mapping[str, int]) -> Estimate:
@@ -63,7 +63,7 @@ def least_memory_bytes(request: JobRequest, sizes: Mapping[str, int]) -> int:
     num_parameters = _num_parameters(request, sizes)
     if num_parameters is None:
         return files
-    least = _FLOAT32_BYTES * (2 if options.dtype is Precision.FLOAT64 else 1)
+    least = _FLOAT64_BYTES if options.dtype is Precision.FLOAT64 else _FLOAT32_BYTES
     columns = 2 * num_parameters if options.method is Method.DENSE else 0
     return files + least * num_parameters * (columns + 3)
 

@@ -98,6 +98,11 @@ class BucketBlobs:
         with failure_named():
             obstore.delete(self._bucket, blob_key(blob_id))
 
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        return (blob.id for blob in self.walk() if blob.stored_at < before)
+
     def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
         """Delete a blob unless somebody has written it lately.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, final
 
@@ -68,6 +68,21 @@ class FolderBlobs:
         """Forget a blob; only for one that no artifact names."""
         self.path(blob_id).unlink(missing_ok=True)
 
+    def walk(self) -> Iterator[StoredBlob]:
+        """Every blob that is stored, in no order."""
+        for shelf in (self.folder / "sha256").iterdir():
+            for path in shelf.iterdir():
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue  # deleted between the listing and the look
+                yield StoredBlob(f"sha256:{path.name}", status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        return (blob.id for blob in self.walk() if blob.stored_at < before)
+
     def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
         """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it.
 
@@ -83,16 +98,6 @@ class FolderBlobs:
             return False
         aside.unlink(missing_ok=True)  # a sweep of leftovers may have been faster
         return True
-
-    def walk(self) -> Iterator[StoredBlob]:
-        """Every blob that is stored, in no order."""
-        for shelf in (self.folder / "sha256").iterdir():
-            for path in shelf.iterdir():
-                try:
-                    status = path.stat()
-                except FileNotFoundError:
-                    continue  # deleted between the listing and the look
-                yield StoredBlob(f"sha256:{path.name}", status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def adopt(self, file: Path, blob_id: str) -> None:
         """Give a synced file in the store's file system the name of its hash, durably."""

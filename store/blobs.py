@@ -74,11 +74,14 @@ class BlobStore(Protocol):
     def delete(self, blob_id: str) -> None:
         """Forget a blob; only for one that no artifact names."""
 
-    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
-        """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it."""
-
     def walk(self) -> Iterator[StoredBlob]:
         """Every blob that is stored, in no order: for audits and the collection of garbage."""
+
+    def aged(self, *, older_than_seconds: float) -> Iterator[str]:
+        """The blobs that nobody has written for so long, in no order."""
+
+    def discard(self, blob_id: str, *, older_than_seconds: float) -> bool:
+        """Delete a blob unless somebody has written it lately; whoever writes it meanwhile keeps it."""
 
     def adopt(self, file: Path, blob_id: str) -> None:
         """Store a synced file below `folder` under its hash; the caller has computed that.

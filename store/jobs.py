@@ -24,7 +24,7 @@ from store.identifiers import new_id
 from store.projects import ensure_project
 from store.queue import request_cancel
 from store.records import JOB_COLUMNS, JOBS, JobRow, job_row
-from store.sharing import share_answer
+from store.sharing import share_answer, was_cut_short
 
 __all__ = [
     "Cursor",
@@ -156,18 +156,21 @@ def find_request(session: Session, *, project: str, job_id: str) -> JobRequest |
 
 
 def find_finished_twin(session: Session, *, project: str, fingerprint: str) -> JobRow | None:
-    """The newest job of the project that answered the same question."""
-    job = session.execute(
+    """The newest job of the project that answered the same question in full: not one that its deadline cut short."""
+    found = session.execute(
         select(*JOB_COLUMNS)
         .where(
             JOBS.c.project == project,
             JOBS.c.fingerprint == fingerprint,
             JOBS.c.status == JobStatus.SUCCEEDED,
         )
-        .order_by(JOBS.c.id.desc())
+        .order_by(JOBS.c.deadline_at.is_not(None), JOBS.c.id.desc())
         .limit(1)
     ).one_or_none()
-    return None if job is None else job_row(job)
+    if found is None:
+        return None
+    job = job_row(found)
+    return None if job.deadline_at is not None and was_cut_short(session, job.id) else job
 
 
 def list_jobs(

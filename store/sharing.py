@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
-from saddlescope.contract.vocabulary import JobStatus
+from saddlescope.contract.vocabulary import Caution, JobStatus
 from store.records import JobRow
 from store.tables import EscapeVector, StoredReport
 from store.transitions import end, queued
@@ -35,3 +35,9 @@ def share_answer(session: Session, *, job_id: str, twin: JobRow) -> None:
     session.flush()
     vectors = select(literal(job_id), EscapeVector.number, EscapeVector.blob).where(EscapeVector.job_id == twin.id)
     session.execute(insert(EscapeVector).from_select(["job_id", "number", "blob"], vectors))
+
+
+def was_cut_short(session: Session, job_id: str) -> bool:
+    """Whether the job's deadline left something out of its report; asked without a deadline, more would have come."""
+    report = session.scalars(select(StoredReport.report).where(StoredReport.job_id == job_id)).one()
+    return any(warning.code is Caution.CUT_SHORT for warning in report.warnings)

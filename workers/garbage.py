@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import structlog
@@ -66,8 +65,7 @@ def drop_blobs(shop: Workshop, *, older_than_seconds: float = UNNAMED_SECONDS) -
     """Delete what crashed writers left, and blobs that no row names although they have been there for a day."""
     num_leftovers = shop.blobs.sweep_temporary(older_than_seconds=older_than_seconds)
     num_dropped = 0
-    before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
-    for batch in _batches(blob.id for blob in shop.blobs.walk() if blob.stored_at < before):
+    for batch in _batches(shop.blobs.aged(older_than_seconds=older_than_seconds)):
         if shop.stop.is_set():
             return
         with shop.sessions() as session:

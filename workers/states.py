@@ -37,13 +37,14 @@ class StateKeeper:
         self._thread: threading.Thread | None = None
         self._enough = threading.Event()
         self._is_stored = False
+        self._has_told = False
 
     def heard(self, line: SavedLine | None) -> None:
         """The runner has said something about a state."""
         if line is None:
             return
         if line.file not in STATE_FILES or line.digest is None:
-            log.warning("state_not_saved", job_id=self._claim.job_id, num_bytes=line.num_bytes)
+            self._tell_left_out(line.num_bytes)
             return
         with self._lock:
             self._next = line
@@ -99,13 +100,22 @@ class StateKeeper:
         assert line.file is not None  # noqa: S101 - as heard
         with open_plain(self._output / line.file) as file, self._shop.blobs.writer() as writer:
             while chunk := file.read(CHUNK_BYTES):
-                if self._enough.is_set() or writer.size + len(chunk) > self._shop.settings.worker_saved_bytes:
+                if self._enough.is_set():
                     return None
                 writer.write(chunk)
+                if writer.size > self._shop.settings.worker_saved_bytes:
+                    self._tell_left_out(writer.size)
+                    return None
             try:
                 return writer.commit(expected=line.digest)
             except DigestMismatch:
                 return None
+
+    def _tell_left_out(self, num_bytes: int) -> None:
+        # Once a job: it will be so every minute.
+        if not self._has_told:
+            self._has_told = True
+            log.warning("state_not_saved", job_id=self._claim.job_id, num_bytes=num_bytes)
 
 
 def forget_state(shop: Workshop, claim: Claim) -> None:

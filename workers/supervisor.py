@@ -142,8 +142,14 @@ def _run(shop: Workshop, claim: Claim, task: Task) -> Watched:
     finally:
         shop.fork_server.kill(runner)
         runner.close()
-    is_over = watched.interruption not in (None, Interruption.STOPPING)
-    return replace(watched, has_state=keeper.close(0.0 if is_over else KEEP_SECONDS))
+    return replace(watched, has_state=keeper.close(KEEP_SECONDS if _may_go_on(watched) else 0.0))
+
+
+def _may_go_on(watched: Watched) -> bool:
+    """Whether another attempt may follow: a runner that ended by itself has said its word, and most interruptions end."""
+    if watched.interruption is not None:
+        return watched.interruption is Interruption.STOPPING
+    return watched.exit is None or os.WIFSIGNALED(watched.exit.wait_status)
 
 
 def _watch(shop: Workshop, claim: Claim, runner: Runner, keeper: StateKeeper, started: float) -> Watched:

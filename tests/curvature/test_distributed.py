@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from saddlescope import analyze_distributed
 from saddlescope.analysis import analyze_problem
 from saddlescope.contract.jobs import Options
 from saddlescope.contract.vocabulary import Method, Reduction, Verdict
@@ -23,7 +25,7 @@ from saddlescope.curvature.member import Member
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.sharding import tridiagonalize_sharded
-from saddlescope.distributed import RankFailed, analyze_distributed
+from saddlescope.distributed import RankFailed
 
 CPU, TWO = torch.device("cpu"), ("cpu", "cpu")
 ROWS = (range(7), range(7, 10))
@@ -245,6 +247,21 @@ def test_two_processes_report_what_one_does(build: Callable[[], Problem], option
     assert two.escapes[0].decrease == pytest.approx(one.escapes[0].decrease, rel=1e-6)
     assert two.escapes[0].vector.keys() == one.escapes[0].vector.keys()
     assert two.spectrum.num_parameters == one.spectrum.num_parameters
+
+
+def sloping() -> Problem:
+    """`network` away from its critical point."""
+    problem = network()
+    return replace(problem, params={**problem.params, "v": problem.params["v"] + 0.3})
+
+
+def test_two_processes_find_the_critical_point_that_one_does() -> None:
+    options = Options(landscape=False, critical_point_search=True)
+    one, two = analyze_problem(sloping(), options), analyze_distributed(sloping, options, devices=TWO)
+    assert two.verdict == one.verdict
+    mine, theirs = (report.evidence.facts["critical_point"] for report in (one, two))
+    assert theirs["distance"] == pytest.approx(mine["distance"], rel=1e-3)
+    assert theirs["search"] == mine["search"]
 
 
 def spoiled(way: str) -> Problem:

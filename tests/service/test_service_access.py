@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from saddlescope.contract.vocabulary import FailureCode
 from service.access import is_loopback
 from service.embedded import StartRefusedError, refuse_open_address
 from service.parts import Parts
 from service.settings import Auth, Settings
 from store.keys import Scope, create_key, revoke_key
+from store.queue import claim_job, finish_failed
 
 TOY = {
     "checkpoint": {"inline": {"w1": 0.0, "w2": 0.0}},
@@ -75,7 +77,7 @@ def test_one_project_never_sees_anothers_objects(guarded: TestClient, parts: Par
     body = TOY | {"run": {"id": "secret-run", "step": 1}}
     job = guarded.post("/v1/jobs", json=body, headers=ours).json()["id"]
     finish(job)
-    paths = [f"/v1/jobs/{job}{tail}" for tail in ("", "/events", "/report", "/spectrum", "/spectrum.svg", "/bundle",
+    paths = [f"/v1/jobs/{job}{tail}" for tail in ("", "/events", "/attempts", "/report", "/spectrum", "/spectrum.svg", "/bundle",
                                                    "/landscape", "/escapes/0.safetensors")]  # fmt: skip
     paths += [f"/v1/artifacts/{artifact}", "/v1/runs/secret-run"]
     for path in paths:
@@ -96,6 +98,17 @@ def test_one_project_never_sees_anothers_objects(guarded: TestClient, parts: Par
     # Neither finished work nor idempotency keys cross the border.
     assert guarded.post("/v1/jobs", json=body, headers=theirs).json()["deduplicated"] is False
     assert guarded.put(f"/v1/artifacts/{artifact}", content=b"weights", headers=theirs).status_code == 201
+
+
+def test_the_last_words_of_an_attempt_are_for_admins(guarded: TestClient, parts: Parts) -> None:
+    reader, admin = key(parts, "a", Scope.READ), key(parts, "a", Scope.ADMIN)
+    job = guarded.post("/v1/jobs", json=TOY, headers=admin).json()["id"]
+    with parts.sessions.begin() as session:
+        claim = claim_job(session, job_id=job, queues=["cpu"], worker="w")
+        finish_failed(session, claim, code=FailureCode.CRASHED, detail="SIGSEGV", retryable=False, errors="/srv/secret")
+    for headers, errors in ((reader, None), (admin, "/srv/secret")):
+        (attempt,) = guarded.get(f"/v1/jobs/{job}/attempts", headers=headers).json()["data"]
+        assert (attempt["detail"], attempt["errors"]) == ("SIGSEGV", errors)
 
 
 def test_health_needs_no_key_and_pages_take_a_browsers(guarded: TestClient, parts: Parts) -> None:

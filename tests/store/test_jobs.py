@@ -14,10 +14,11 @@ from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session, sessionmaker
 
 from saddlescope.contract.jobs import JobRequest
-from saddlescope.contract.reports import Report
-from saddlescope.contract.vocabulary import JobStatus, Verdict
+from saddlescope.contract.reports import Report, ReportWarning
+from saddlescope.contract.vocabulary import Caution, JobStatus, Verdict
 from store import tables
 from store.blobs import Blob
+from store.database import database_now
 from store.events import list_events
 from store.fingerprints import fingerprint
 from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent, forget_keys
@@ -238,6 +239,29 @@ def test_a_question_answered_before_is_a_job_of_its_own_with_the_same_answer(
     assert ours == replace(theirs, report=theirs.report.model_copy(update={"job": shared.id}))
     assert [kind for kind, _ in events] == ["job.queued", "job.succeeded"]
     assert events[0][1]["deduplicated_from"] == first.id
+
+
+def test_an_answer_that_a_deadline_cut_short_is_not_shared(sessions: Sessions, submit: Submit, report: Report) -> None:
+    """Nor does it hide a whole one; and a deadline that was met cut nothing."""
+    with sessions() as session:
+        later = database_now(session) + timedelta(hours=1)
+    cut = report.model_copy(update={"warnings": (ReportWarning(code=Caution.CUT_SHORT, detail="no landscape"),)})
+
+    def twin(job: JobRow) -> str | None:
+        with sessions() as session:
+            found = find_finished_twin(session, project="default", fingerprint=job.fingerprint)
+        return None if found is None else found.id
+
+    first = submit(deadline_at=later)
+    succeed(sessions, cut, first.id)
+    assert twin(first) is None
+    whole = submit()
+    succeed(sessions, report, whole.id)
+    succeed(sessions, cut, submit(deadline_at=later).id)
+    assert twin(first) == whole.id
+    other = submit(of={"options": {"seed": 1}}, deadline_at=later)
+    succeed(sessions, report, other.id)
+    assert twin(other) == other.id
 
 
 def test_only_a_job_that_has_answered_can_be_a_twin(sessions: Sessions, submit: Submit) -> None:

@@ -88,7 +88,7 @@ def test_a_worker_that_was_frozen_wakes_as_a_zombie_and_changes_nothing(floor: F
 def test_a_database_that_is_away_for_longer_than_a_lease_costs_no_attempt(floor: Floor) -> None:
     for place in ("here", "there"):  # whose leases lapse, and who might think them dead
         floor.start_worker(**SHORT_LEASE, SADDLESCOPE_WORKER_SCRATCH=str(floor.folder / place))
-    jobs = [floor.submit(f"sleep:{seconds}") for seconds in (4, 20)]  # one ends meanwhile, the other after
+    jobs = [floor.submit(f"sleep:{seconds}") for seconds in (4, 14)]  # one ends meanwhile, the other after
     for job_id in jobs:
         floor.await_running(job_id)
     name = make_url(floor.database_url).database
@@ -98,7 +98,7 @@ def test_a_database_that_is_away_for_longer_than_a_lease_costs_no_attempt(floor:
         f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
     )
-    time.sleep(10)
+    time.sleep(8)
     administer(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     ended = [floor.await_end(job_id, seconds=60) for job_id in jobs]
     assert [(job.status, job.attempt) for job in ended] == [(JobStatus.SUCCEEDED, 1)] * 2, floor.log()
