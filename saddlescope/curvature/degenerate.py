@@ -27,6 +27,7 @@ RELATIVE_TOL = 1e-6
 DIFFERENCE_RTOL = 1e-3  # what differences leave of the next order
 NUM_PRESSED = 60
 POSITIVE_SHARE = 1e-3
+SHORTEST = 1e-70  # whose fourth power is still a number
 FEW_STARTS = 4  # where the kernel is almost the whole of a large space
 
 
@@ -191,7 +192,7 @@ def examine_complement(
     vectors = pseudo_inverse[1]
     flat = Flat(theta.numel(), None, vectors if vectors.shape[1] else None)
     along = partial(differences_along, objective, theta, gradient)
-    reach = objective.relative_scales().norm().item()
+    reach = max(objective.relative_scales().norm().item(), SHORTEST)
     # What changes L by no more than its rounding within a step as long as θ may be of any higher order.
     least = 6 * loss_noise / reach**3, 24 * loss_noise / reach**4
     quartic = _Quartic(along, flat, pseudo_inverse, rtol=DIFFERENCE_RTOL, least=least)

@@ -69,7 +69,8 @@ def test_a_dense_hessian_has_its_inertia_and_verdict(spectrum: list[float], seed
 @given(spectrum=spectra(smallest=60, largest=300), seed=st.integers(0, 2**31), budget=st.sampled_from([5, 30, 150]))
 @LAWS
 def test_products_alone_never_claim_what_is_not_so(spectrum: list[float], seed: int, budget: int) -> None:
-    report = analysed(spectrum, seed, method="lanczos", max_matvecs=budget)
+    # At the default confidence of 0.999 a search for counterexamples finds the one in a thousand.
+    report = analysed(spectrum, seed, method="lanczos", max_matvecs=budget, confidence=1 - 1e-9)
     assert report.verdict in allowed(spectrum) | {"undecided"}, report.summary
     slack = 1e-12 * max(map(abs, spectrum))
     assert report.lambda_min.low - slack <= min(spectrum) <= report.lambda_min.high + slack
