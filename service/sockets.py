@@ -63,8 +63,11 @@ class BoundedHead(HttpToolsProtocol):
         super().on_response_complete()
 
     def _await_head(self) -> None:
-        """One clock a head, from its first byte on; on a new connection, from the beginning."""
-        if self._late is None:
+        """One clock a head, from its first byte on; on a new connection, from the beginning.
+
+        It rests while an answer is on its way, which it would cut.
+        """
+        if self._late is None and (self.cycle is None or self.cycle.response_complete):
             self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _head_came(self) -> None:
