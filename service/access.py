@@ -1,89 +1,101 @@
-"""Who asks: the project and the scopes of a request."""
+"""Who asks: the project and the scopes of a request, and how fast it asks."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from ipaddress import ip_address
 from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
+from service.addresses import neighbourhood
 from service.parts import Parts, PartsOf
 from service.problems import Forbidden, Unauthorized
+from service.sessions import SignInNeeded, visit_of
 from service.settings import Auth
-from store.keys import Principal, Scope, authenticate
+from store.keys import Principal, Scope, authenticate, find_principal
 
 DEFAULT_PROJECT = "default"
+# Requests of an address that has no valid key; those with one are never counted here.
+STRANGER_RATE = "600/minute"
 _CHALLENGE = {"www-authenticate": 'Bearer realm="saddlescope"'}
-# A browser asks its user for name and password: the password is the key, the name is not looked at.
-_PAGE_CHALLENGE = {"www-authenticate": 'Basic realm="saddlescope", charset="UTF-8"'}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether binding this address keeps other machines out."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _reader(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(request, await _bearer(request, parts), Scope.READ)
+    return _allowed(request, await _principal(request, parts, takes_cookie=request.method == "GET"), Scope.READ)
 
 
 async def _submitter(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(request, await _bearer(request, parts), Scope.SUBMIT)
+    return _allowed(request, await _principal(request, parts), Scope.SUBMIT)
 
 
 async def _admin(request: Request, parts: PartsOf) -> Principal:
-    return _allowed(request, await _bearer(request, parts), Scope.ADMIN)
+    return _allowed(request, await _principal(request, parts), Scope.ADMIN)
 
 
 async def _visitor(request: Request, parts: PartsOf) -> Principal:
-    """A browser: pages only read, so that Basic credentials, which it sends by itself, cannot be misused."""
-    return _allowed(request, await _from_browser(request, parts), Scope.READ)
-
-
-async def _bearer(request: Request, parts: Parts) -> Principal:
-    if parts.settings.auth is Auth.NONE:
-        return _everyone()
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        raise Unauthorized("Send `Authorization: Bearer <key>`.", headers=_CHALLENGE)
-    return await _principal(parts, key.strip(), _CHALLENGE)
-
-
-async def _from_browser(request: Request, parts: Parts) -> Principal:
-    if parts.settings.auth is Auth.NONE:
-        return _everyone()
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        raise Unauthorized("Sign in with an API key as the password.", headers=_PAGE_CHALLENGE)
+    """A browser that looks at pages; one without a session is led to the form where it signs in."""
     try:
-        _, _, key = base64.b64decode(credentials, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        raise Unauthorized("The credentials are garbled.", headers=_PAGE_CHALLENGE) from None
-    return await _principal(parts, key, _PAGE_CHALLENGE)
+        principal = await _principal(request, parts, takes_cookie=True)
+    except Unauthorized:
+        if "text/html" in request.headers.get("accept", "") and "authorization" not in request.headers:
+            raise SignInNeeded from None
+        raise
+    return _allowed(request, principal, Scope.READ)
 
 
-async def _principal(parts: Parts, key: str, challenge: dict[str, str]) -> Principal:
-    principal = await run_in_threadpool(_find, parts, key)
-    if principal is None:
-        raise Unauthorized("The key is unknown, expired or revoked.", headers=challenge)
-    return principal
+async def _actor(request: Request, parts: PartsOf) -> Principal:
+    """A browser that sends a form; its token is held by `forms`."""
+    return _allowed(request, await _principal(request, parts, takes_cookie=True), Scope.SUBMIT)
 
 
-def _find(parts: Parts, key: str) -> Principal | None:
+async def _principal(request: Request, parts: Parts, *, takes_cookie: bool = False) -> Principal:
+    """Raises Unauthorized, or RateLimited for a caller who asks too fast."""
+    if parts.settings.auth is Auth.NONE:
+        return Principal(project=DEFAULT_PROJECT, scopes=frozenset(Scope))
+    return await run_in_threadpool(_admit, request, parts, takes_cookie)
+
+
+def _admit(request: Request, parts: Parts, takes_cookie: bool) -> Principal:
+    said = request.headers.get("authorization")
+    principal: Principal | None = None
+    if said is not None:
+        principal = _of_bearer(parts, said)
+    elif takes_cookie:
+        principal = _of_session(request, parts)
+    if principal is not None:
+        budget = parts.rates.spend("project", principal.project, rate=parts.settings.request_rate)
+        if budget is not None:
+            request.scope["saddlescope.budget"] = budget.headers()
+            budget.hold()
+        return principal
+    hold_stranger(request, parts)
+    if said is None:
+        raise Unauthorized("Send `Authorization: Bearer <key>`.", headers=_CHALLENGE)
+    raise Unauthorized("The key is unknown, expired or revoked.", headers=_CHALLENGE)
+
+
+def hold_stranger(request: Request, parts: Parts) -> None:
+    """Raises RateLimited if the address asks too often without a valid key."""
+    who = neighbourhood(None if request.client is None else request.client.host)
+    budget = parts.rates.spend("address", who, rate=STRANGER_RATE)
+    if budget is not None:
+        budget.hold()
+
+
+def _of_bearer(parts: Parts, authorization: str) -> Principal | None:
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        return None
     with parts.glances() as session:
-        return authenticate(session, key, parts.pepper)
+        return authenticate(session, key.strip(), parts.pepper)
 
 
-def _everyone() -> Principal:
-    return Principal(project=DEFAULT_PROJECT, scopes=frozenset(Scope))
+def _of_session(request: Request, parts: Parts) -> Principal | None:
+    key_id = visit_of(request, parts.pepper).key_id
+    if key_id is None:
+        return None
+    with parts.glances() as session:
+        return find_principal(session, key_id)
 
 
 def _allowed(request: Request, principal: Principal, scope: Scope) -> Principal:
@@ -97,3 +109,4 @@ Reader = Annotated[Principal, Depends(_reader)]
 Submitter = Annotated[Principal, Depends(_submitter)]
 Admin = Annotated[Principal, Depends(_admin)]
 Visitor = Annotated[Principal, Depends(_visitor)]
+Actor = Annotated[Principal, Depends(_actor)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -18,6 +19,7 @@ from saddlescope.contract.problems import FieldProblem
 from service import problems
 from service.parts import Parts
 from service.problems import ServiceProblem
+from service.sessions import SignInNeeded
 from service.strict_json import pointer_token
 from store import blobs
 from store.database import is_disk_full
@@ -58,6 +60,7 @@ def problem_response(request: Request, problem: ServiceProblem) -> Response:
 def tell_problems(app: FastAPI) -> None:
     """Answer every error as `application/problem+json`."""
     app.add_exception_handler(ServiceProblem, _service_problem)
+    app.add_exception_handler(SignInNeeded, _sign_in)
     app.add_exception_handler(blobs.StorageUnavailable, _storage_problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _parameter_problem)
@@ -71,6 +74,11 @@ async def _service_problem(request: Request, problem: Exception) -> Response:
     if isinstance(problem, problems.StorageFull):
         _count_blob_error(request)
     return problem_response(request, problem)
+
+
+async def _sign_in(request: Request, _: Exception) -> Response:
+    there = urlencode({"next": request.url.path + (f"?{request.url.query}" if request.url.query else "")})
+    return RedirectResponse(f"/login?{there}", status_code=303)
 
 
 async def _storage_problem(request: Request, failure: Exception) -> Response:

@@ -14,6 +14,7 @@ from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.problems import Problem
 from saddlescope.contract.webhooks import WebhookRequest
 from service import (
+    actions,
     artifacts,
     attempts,
     deliveries,
@@ -26,6 +27,7 @@ from service import (
     reference,
     results,
     runs,
+    signing_in,
     tus,
     uploads,
     webhooks,
@@ -72,7 +74,7 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     # Exports before jobs: `/v1/jobs.csv` is no job.
     for part in (
         *(artifacts, uploads, exports, listing, jobs, attempts, events, results, runs),
-        *(webhooks, deliveries, health, reference, pages),
+        *(webhooks, deliveries, health, reference, signing_in, actions, pages),
     ):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=str(files("service").joinpath("static"))), name="static")

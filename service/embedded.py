@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 from opentelemetry.trace import TracerProvider
 
-from service.access import is_loopback
+from service.addresses import is_loopback
 from service.app import create_app
 from service.broker import broker_url, embedded_broker, socket_path, wait_for_broker
 from service.children import Child
@@ -24,6 +24,7 @@ from service.courier import Courier
 from service.deliverer import Deliverer
 from service.parts import Parts, open_parts
 from service.settings import Auth, Settings
+from service.sockets import BoundedHead
 from store.database import migrate
 from store.presence import present_workers
 from telemetry.tracing import exported_traces
@@ -101,6 +102,7 @@ def _courier(settings: Settings) -> Courier:
 def _server_config(parts: Parts, tracer_provider: TracerProvider | None) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(parts, tracer_provider=tracer_provider),
+        http=BoundedHead,
         log_config=None,
         access_log=False,
         server_header=False,

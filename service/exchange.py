@@ -45,6 +45,7 @@ class Exchange:
                 tell_route(_route(scope))  # now: the span ends with the last byte
                 answer = MutableHeaders(raw=message["headers"])
                 answer["x-request-id"] = identity
+                answer.update(scope.get("saddlescope.budget", {}))
                 for name, value in STANDARD_HEADERS.items():
                     answer.setdefault(name, value)
                 message["headers"] = answer.raw

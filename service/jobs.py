@@ -130,11 +130,7 @@ async def get_job(
 @router.post("/v1/jobs/{job_id}/cancel", response_model=Job)
 def cancel_job(request: Request, job_id: str, parts: PartsOf, principal: Submitter) -> Response:
     """Ask a job to stop. Asking again, or asking a job that has ended, changes nothing."""
-    job_or_404(parts, principal.project, job_id)
-    with parts.sessions.begin() as session:
-        row = request_cancel(session, project=principal.project, job_id=job_id)
-    if row is None:
-        raise _unknown_job()
+    row = cancelled(parts, principal.project, job_id)
     return Response(job_view(row, base_of(request)).model_dump_json(), media_type="application/json")
 
 
@@ -150,17 +146,34 @@ async def retry_job(
 ) -> Response:
     """Ask the same again, as a new job."""
     deadline = deadline_seconds(cancel_after)
-    asked = await run_in_threadpool(_asked_before, parts, principal.project, job_id)
+    accepted = await retried(request, parts, principal.project, job_id, deadline=deadline)
+    return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+
+
+def cancelled(parts: Parts, project: str, job_id: str) -> JobRow:
+    """Ask a job to stop. Raises NotFound."""
+    job_or_404(parts, project, job_id)
+    with parts.sessions.begin() as session:
+        row = request_cancel(session, project=project, job_id=job_id)
+    if row is None:
+        raise _unknown_job()
+    return row
+
+
+async def retried(
+    request: Request, parts: Parts, project: str, job_id: str, *, deadline: int | None = None
+) -> Accepted:
+    """A new job with an old one's request. Raises NotFound or JobNotRetryable."""
+    asked = await run_in_threadpool(_asked_before, parts, project, job_id)
     submission = Submission(
-        project=principal.project,
+        project=project,
         request=asked,
         deadline_seconds=deadline,
         traceparent=traceparent(request.headers.get("traceparent")),
         request_id=request_id(request),
         retry_of=job_id,
     )
-    accepted = await run_in_threadpool(_checked_and_submitted, parts, submission)
-    return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+    return await run_in_threadpool(_checked_and_submitted, parts, submission)
 
 
 def job_or_404(parts: Parts, project: str, job_id: str) -> JobRow:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.bells import Bells
 from service.metrics import Metrics
+from service.rates import Rates
 from service.receptions import Receptions
 from service.settings import Settings
 from store.blobs import BlobStore, open_blobs
@@ -37,6 +38,7 @@ class Parts:
     pepper: bytes
     commits: SharedCommits
     bells: Bells
+    rates: Rates
 
     def close(self) -> None:
         """Ring for what was accepted, then let go of broker and database."""
@@ -71,6 +73,7 @@ def open_parts(settings: Settings) -> Parts:
         pepper=key_pepper(settings),
         commits=commits,
         bells=Bells(doorbell, commits, metrics),
+        rates=Rates(settings.broker_url),
     )
 
 

@@ -22,10 +22,12 @@ ServiceProblem
 ├── IdempotencyKeyReused   422  the key was sent before with another body
 ├── UploadLocked           423  another request is sending bytes of the upload
 ├── ChecksumMismatch       460  a part of an upload has another checksum
+├── RateLimited            429  the caller asks too fast
 ├── InternalError          500
 ├── StorageUnavailable     503  the object store of the blobs does not answer
 ├── StorageFull            507
 └── QuotaExceeded          507  the project may not store more
+    └── JobQuotaExceeded   429  the project may not have more jobs waiting
 """
 
 from __future__ import annotations
@@ -204,6 +206,12 @@ class ChecksumMismatch(ServiceProblem):
     status, code, title, retryable = 460, "checksum_mismatch", "The checksum does not match", True
 
 
+class RateLimited(ServiceProblem):
+    """More requests came than your project, or your address without a key, may make. `Retry-After` says when to go on."""
+
+    status, code, title, retryable = 429, "rate_limited", "Too many requests", True
+
+
 class InternalError(ServiceProblem):
     """A fault of the service. The operators find it in the log by the `request_id`."""
 
@@ -223,9 +231,17 @@ class StorageFull(ServiceProblem):
 
 
 class QuotaExceeded(ServiceProblem):
-    """Your project may not store that much; nothing of this request was kept. Ask the operators for a larger quota."""
+    """Your project may not store that much (507), or not have that many jobs waiting (429); nothing of this request
+    was kept. Ask the operators for a larger quota, or wait until some of the jobs are done.
+    """
 
     status, code, title = 507, "quota_exceeded", "The project's quota is used up"
+
+
+class JobQuotaExceeded(QuotaExceeded):
+    """One code and one page with the storage's quota; this one passes by itself."""
+
+    status, retryable = 429, True
 
 
 @contextmanager

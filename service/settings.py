@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.destinations import Allowance
+from service.rates import parsed_rate
 
 
 class Auth(StrEnum):
@@ -21,6 +22,11 @@ class Auth(StrEnum):
 
 def _destinations(text: str) -> str:
     Allowance.parse(text)  # what cannot be read is told at the start, not at the first message
+    return text
+
+
+def _rate(text: str) -> str:
+    parsed_rate(text)
     return text
 
 
@@ -57,6 +63,10 @@ class Settings(BaseSettings):
     """How long a body may stall, and how long it may stay under the minimum rate."""
     body_deadline_seconds: float = Field(default=21_600, gt=0)
     """A body that takes longer is answered 408, however steadily it comes; a resumable upload goes on from there."""
+    request_rate: Annotated[str, AfterValidator(_rate)] = "60000/minute"
+    """Requests of one project, with keys in force; more are answered 429."""
+    max_queued_jobs: int = Field(default=10_000, ge=1)
+    """Jobs of one project that wait, with keys in force; a further one is answered 429."""
     embedded_workers: int = Field(default=1, ge=0, le=64)
     """Worker processes that the embedded service starts."""
     worker_metrics_port: int | None = Field(default=None, ge=1, le=65_000)

@@ -17,8 +17,9 @@ from saddlescope.contract.jobs import Estimate, JobRequest
 from service import estimates
 from service.estimates import least_memory_bytes
 from service.parts import Parts
-from service.problems import IdempotencyKeyReused, quota_told
+from service.problems import IdempotencyKeyReused, JobQuotaExceeded, quota_told
 from service.references import AllowedReferences
+from service.settings import Auth, Settings
 from service.validation import artifact_ids, validate
 from store.artifacts import find_artifact, missing_artifacts, record_artifact
 from store.blobs import Blob
@@ -27,6 +28,7 @@ from store.fingerprints import fingerprint
 from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent
 from store.jobs import find_finished_twin, find_job, insert_job
 from store.queue import PendingJob
+from store.quotas import has_as_many_queued
 from store.records import JobRow
 
 log = structlog.get_logger("service")
@@ -84,8 +86,9 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
     Raises:
         IdempotencyKeyReused: if the key came before with another body.
         QuotaExceeded: if the files that came with it are more than the project may store.
+        JobQuotaExceeded: if as many of its jobs wait as may.
     """
-    accept = partial(_accept, submission=submission, quota_bytes=parts.settings.project_quota_bytes)
+    accept = partial(_accept, submission=submission, settings=parts.settings)
     try:
         with quota_told():
             accepted = parts.commits.run(accept)
@@ -103,7 +106,7 @@ def submit(parts: Parts, submission: Submission) -> Accepted:
     return accepted
 
 
-def _accept(session: Session, submission: Submission, quota_bytes: int | None) -> Accepted:
+def _accept(session: Session, submission: Submission, settings: Settings) -> Accepted:
     project, request = submission.project, submission.request
     entry = None
     if submission.idempotency_key is not None:
@@ -112,11 +115,16 @@ def _accept(session: Session, submission: Submission, quota_bytes: int | None) -
         if replay is not None:
             return replay
     for blob in submission.uploads:
-        record_artifact(session, project=project, blob=blob, default_quota_bytes=quota_bytes)
+        record_artifact(session, project=project, blob=blob, default_quota_bytes=settings.project_quota_bytes)
     question = fingerprint(request, saddlescope.__version__)
     twin = None
     if not request.force and submission.retry_of is None:
         twin = find_finished_twin(session, project=project, fingerprint=question)
+    if twin is None and settings.auth is Auth.KEYS and has_as_many_queued(session, project, settings.max_queued_jobs):
+        raise JobQuotaExceeded(
+            f"{settings.max_queued_jobs} jobs of the project wait already; submit again when some are done.",
+            headers={"retry-after": "30"},
+        )
     deadline_at = None
     if submission.deadline_seconds is not None:
         deadline_at = database_now(session) + timedelta(seconds=submission.deadline_seconds)

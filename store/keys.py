@@ -92,22 +92,39 @@ def authenticate(session: Session, bearer: str, pepper: bytes) -> Principal | No
     parts = BEARER.fullmatch(bearer)
     if parts is None:
         return None
-    key = session.scalars(
-        select(ApiKey).where(
-            ApiKey.id == parts[1],
-            ApiKey.revoked_at.is_(None),
-            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
-        )
-    ).one_or_none()
-    if key is None or not hmac.compare_digest(key.secret_hmac, _seal(parts[2], pepper)):
+    key = _in_force(session, parts[1])
+    # The same work for an unknown key as for a wrong one.
+    sealed = _seal(parts[2], pepper)
+    if key is None or not hmac.compare_digest(key.secret_hmac, sealed):
         return None
-    return Principal(project=key.project, scopes=frozenset(Scope(scope) for scope in key.scopes), key_id=key.id)
+    return _principal(key)
+
+
+def find_principal(session: Session, key_id: str) -> Principal | None:
+    """Whom a key stands for whose secret was seen before; None once it has expired or is revoked."""
+    key = _in_force(session, key_id)
+    return None if key is None else _principal(key)
 
 
 def list_keys(session: Session, *, project: str) -> tuple[KeyRow, ...]:
     return tuple(
         _row(key) for key in session.scalars(select(ApiKey).where(ApiKey.project == project).order_by(ApiKey.id))
     )
+
+
+def rotate_key(
+    session: Session, *, project: str, key_id: str, old_expires_at: datetime, pepper: bytes
+) -> tuple[str, KeyRow] | None:
+    """A new key with the scopes and the expiry of an old one, which ends then; None if the old one is not in force."""
+    old = _in_force(session, key_id)
+    if old is None or old.project != project:
+        return None
+    scopes = [Scope(scope) for scope in old.scopes]
+    made = create_key(session, project=project, scopes=scopes, expires_at=old.expires_at, pepper=pepper)
+    if old.expires_at is None or old.expires_at > old_expires_at:
+        old.expires_at = old_expires_at
+    session.flush()
+    return made
 
 
 def revoke_key(session: Session, *, project: str, key_id: str) -> bool:
@@ -120,6 +137,20 @@ def revoke_key(session: Session, *, project: str, key_id: str) -> bool:
         .execution_options(synchronize_session=False)
     )
     return revoked.one_or_none() is not None
+
+
+def _in_force(session: Session, key_id: str) -> ApiKey | None:
+    return session.scalars(
+        select(ApiKey).where(
+            ApiKey.id == key_id,
+            ApiKey.revoked_at.is_(None),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now()),
+        )
+    ).one_or_none()
+
+
+def _principal(key: ApiKey) -> Principal:
+    return Principal(project=key.project, scopes=frozenset(Scope(scope) for scope in key.scopes), key_id=key.id)
 
 
 def _seal(secret: str, pepper: bytes) -> str:

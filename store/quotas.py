@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from saddlescope.contract.vocabulary import JobStatus
 from store.projects import ensure_project
-from store.tables import Artifact, Project, Upload
+from store.tables import Artifact, Job, Project, Upload
 
 
 class QuotaExceeded(Exception):
@@ -54,6 +55,14 @@ def used_bytes(session: Session, project: str) -> int:
         Upload.project == project, Upload.artifact.is_(None)
     )
     return int(session.execute(stored).scalar_one()) + int(session.execute(announced).scalar_one())
+
+
+def has_as_many_queued(session: Session, project: str, num_jobs: int) -> bool:
+    """Whether so many jobs of the project wait; no more rows of the index are read than that."""
+    waiting = (
+        select(Job.id).where(Job.project == project, Job.status == JobStatus.QUEUED).order_by(Job.id).limit(num_jobs)
+    )
+    return int(session.execute(select(func.count()).select_from(waiting.subquery())).scalar_one()) >= num_jobs
 
 
 def set_quota(session: Session, project: str, quota_bytes: int | None) -> None:

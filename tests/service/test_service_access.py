@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from saddlescope.contract.vocabulary import FailureCode
-from service.access import is_loopback
+from service.addresses import is_loopback
 from service.embedded import StartRefusedError, refuse_open_address
 from service.parts import Parts
 from service.settings import Auth, Settings
@@ -111,18 +110,16 @@ def test_the_last_words_of_an_attempt_are_for_admins(guarded: TestClient, parts:
         assert (attempt["detail"], attempt["errors"]) == ("SIGSEGV", errors)
 
 
-def test_health_needs_no_key_and_pages_take_a_browsers(guarded: TestClient, parts: Parts) -> None:
+def test_health_needs_no_key_and_pages_lead_to_the_form_where_a_browser_signs_in(
+    guarded: TestClient, parts: Parts
+) -> None:
     assert guarded.get("/healthz").status_code == 200
     assert guarded.get("/readyz").status_code == 200
     assert guarded.get("/docs").status_code == 200
-    asked = guarded.get("/")
-    assert (asked.status_code, asked.headers["www-authenticate"].split()[0]) == (401, "Basic")
-    bearer = key(parts, "a", Scope.READ)["Authorization"].removeprefix("Bearer ")
-    basic = {"Authorization": "Basic " + base64.b64encode(f"me:{bearer}".encode()).decode()}
-    assert guarded.get("/", headers=basic).status_code == 200
-    # What a browser sends by itself opens pages only: no foreign page can use it to change anything.
-    assert guarded.post("/v1/jobs", json=TOY, headers=basic).status_code == 401
-    assert guarded.get("/", headers={"Authorization": "Basic %%%"}).status_code == 401
+    assert guarded.get("/").status_code == 401
+    led = guarded.get("/?status=failed", headers={"Accept": "text/html"}, follow_redirects=False)
+    assert (led.status_code, led.headers["location"]) == (303, "/login?next=%2F%3Fstatus%3Dfailed")
+    assert guarded.get("/", headers=key(parts, "a", Scope.READ)).status_code == 200
 
 
 def test_a_foreign_page_may_not_post_to_a_loopback_service(client: TestClient) -> None:
