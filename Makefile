@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test fuzz check format serve bench bench-gpu lock clean
+.PHONY: setup demo test fuzz chaos check format serve bench bench-gpu lock clean
 
 setup: .venv/.ready
 
@@ -23,6 +23,9 @@ test: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz operators --minutes 10
+
+chaos: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --jobs 200
 
 check: setup
 	$(BIN)/ruff format --check .
