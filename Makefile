@@ -23,6 +23,7 @@ test: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz operators --minutes 10
+	$(BIN)/python -m tests.fuzz readers --count 100000
 
 check: setup
 	$(BIN)/ruff format --check .

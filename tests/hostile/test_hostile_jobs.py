@@ -30,7 +30,7 @@ class End:
     following: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sent:
     """What came of all cases, sent to one service."""
 
@@ -98,7 +98,7 @@ def test_it_ends_as_it_should_and_the_next_job_succeeds(sent: Sent, name: str) -
 
 def test_no_case_ran_code_replaced_the_worker_or_swelled_a_process(sent: Sent) -> None:
     slowest = sorted(sent.ends.items(), key=lambda each: -each[1].seconds)
-    print(f"{len(slowest)} cases; growth in MiB: {({name: size >> 20 for name, size in sent.growth_bytes.items()})}")
+    print(f"{len(slowest)} cases; growth in MiB: { ({name: size >> 20 for name, size in sent.growth_bytes.items()}) }")
     print("slowest:", ", ".join(f"{name} {end.seconds:.1f} s" for name, end in islice(slowest, 8)))
     assert sent.is_same_worker
     assert not sent.has_marker

@@ -114,9 +114,7 @@ def claiming(count: int) -> bytes:
     """An archive whose ZIP64 record claims so many members."""
     plain = zipped([("a.npy", SMALL_NPY.getvalue())])
     directory, end = plain.rfind(DIRECTORY), plain.rfind(END)
-    record = struct.pack(
-        "<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, end - directory, directory
-    )
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, end - directory, directory)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
     return plain[:end] + record + locator + plain[end:]
 
