@@ -23,6 +23,7 @@ test: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz operators --minutes 10
+	$(BIN)/python -m tests.fuzz readers --count 100000
 
 chaos: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos --jobs 200

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 
 from pydantic import JsonValue
 
@@ -38,8 +37,13 @@ def parse_strict(body: bytes) -> JsonValue:
         raise StrictJsonError("the body is not UTF-8") from None
     if not text.strip():
         raise StrictJsonError("the body is empty; JSON is expected")
-    # Before parsing: the parser recurses once per level.
-    if _depth(text) > limits.MAX_JSON_DEPTH:
+    # Before parsing: the parser recurses once per level, and a list of two bytes takes thirty times as many in memory.
+    outline = _STRING.sub("", text)
+    if sum(map(outline.count, ",[{")) > limits.MAX_JSON_VALUES:
+        raise StrictJsonError(
+            f"the JSON holds more than {limits.MAX_JSON_VALUES} values; upload tensors as an artifact"
+        )
+    if _depth(outline) > limits.MAX_JSON_DEPTH:
         raise StrictJsonError(f"the JSON is nested deeper than {limits.MAX_JSON_DEPTH} levels")
     try:
         value: JsonValue = json.loads(
@@ -63,17 +67,12 @@ def pointer_token(key: str | int) -> str:
     return short.replace("~", "~0").replace("/", "~1").encode("utf-8", "replace").decode("utf-8")
 
 
-def _depth(text: str) -> int:
+def _depth(outline: str) -> int:
     depth = deepest = 0
-    for bracket in _brackets(text):
-        depth += 1 if bracket in "[{" else -1
+    for match in _BRACKETS.finditer(outline):
+        depth += 1 if match.group() in "[{" else -1
         deepest = max(deepest, depth)
     return deepest
-
-
-def _brackets(text: str) -> Iterator[str]:
-    for match in _BRACKETS.finditer(_STRING.sub("", text)):
-        yield match.group()
 
 
 def _object_without_repeats(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:

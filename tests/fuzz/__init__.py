@@ -1,1 +1,1 @@
-"""Random input for as long as it is given: `python -m tests.fuzz operators --minutes 10`."""
+"""Random input for as long as it is wanted: `python -m tests.fuzz operators --minutes 10`, `… readers --count 100000`."""

@@ -6,6 +6,7 @@ bound, rehearsed, evaluated, and differentiated in every way that an analysis do
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import select
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -290,3 +291,17 @@ def show(seed: int) -> None:
     nodes = model["graph_module"]["graph"]["nodes"]  # type: ignore[index,call-overload]
     print(json.dumps(next(entry for entry in nodes if entry["target"] == target), indent=1))
     print(try_case(seed))
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz operators", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0, help="the first case; every case is a seed of its own")
+    parser.add_argument(
+        "--only", action="store_true", help="run the one case of the seed, here and unlocked, and show it"
+    )
+    options = parser.parse_args(arguments)
+    if options.only:
+        show(options.seed)
+        return 0
+    return 0 if run(options.minutes, first_seed=options.seed) else 1

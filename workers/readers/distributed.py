@@ -118,7 +118,8 @@ def _state_dict_names(metadata: Mapping[object, object]) -> dict[str, str]:
             raise _damaged()
         if isinstance(entry, Inert) and entry.name == f"{_MODULE}.metadata.TensorStorageMetadata":
             path = paths.get(key, (key,)) if isinstance(paths, dict) else (key,)
-            if not isinstance(path, tuple) or not path:
+            # Checked before it is hashed: tuples of tuples can take for ever, and a list has no hash.
+            if not isinstance(path, tuple) or not path or not all(isinstance(part, str | int) for part in path):
                 raise _damaged()
             if isinstance(path[-1], str):
                 under.setdefault(path[:-1], {})[path[-1]] = key

@@ -15,7 +15,7 @@ from workers.readers.mapped import MAX_TENSORS, Mapped, Unreadable, as_bool, che
 _MAX_HEADER_BYTES = 1_024
 _HEADER = re.compile(
     r"\{'descr': '(?P<dtype>[^']{1,20})', 'fortran_order': (?P<fortran>True|False), "
-    r"'shape': \((?P<shape>[0-9, ]*)\), \} *\n"
+    r"'shape': \((?P<shape>|[0-9]+,|[0-9]+(?:, [0-9]+)+)\), \} *\n"
 )
 
 _DTYPES = {
@@ -68,7 +68,7 @@ def _read_array(source: Mapped, name: str) -> Tensor:
             "integers up to 64 bits (unsigned up to 32) and bool"
         )
     dtype = _DTYPES[header["dtype"]]
-    shape = checked_shape([int(extent) for extent in re.findall(r"[0-9]{1,19}", header["shape"])], name)
+    shape = checked_shape([int(extent) for extent in re.findall(r"[0-9]+", header["shape"])], name)
     start = 8 + length_bytes + header_bytes
     size = math.prod(shape) * dtype.itemsize
     if len(source) - start != size:

@@ -14,7 +14,7 @@ from enum import Enum
 import torch
 
 from workers.faults import quoted
-from workers.readers.mapped import Unreadable
+from workers.readers.mapped import MAX_RANK, Unreadable
 
 _MAX_OPCODES = 5_000_000
 
@@ -297,6 +297,9 @@ class _Machine:
 
 def _rebuilt(arguments: tuple[Value, ...]) -> StoredTensor:
     match arguments:
+        # Before anything goes over them: one long tuple can be the size of a million tensors.
+        case (_, _, tuple(size), tuple(stride), *_) if max(len(size), len(stride)) > MAX_RANK:
+            raise Unreadable(f"a tensor of the pickle has more than {MAX_RANK} dimensions")
         case (StoredNumbers() as numbers, int(offset), tuple(size), tuple(stride), *_) if (
             len(size) == len(stride)
             and all(type(each) is int for each in (*size, *stride))

@@ -43,7 +43,9 @@ def read_safetensors(source: Mapped) -> dict[str, Tensor]:
     if header_bytes > _MAX_HEADER_BYTES:
         raise Unreadable(f"the safetensors header claims {header_bytes} bytes; at most {_MAX_HEADER_BYTES} are taken")
     header = strict_json(source.read(8, header_bytes), "the safetensors header")
-    header.pop(_METADATA, None)
+    metadata = header.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise Unreadable("the metadata of the safetensors header must map names to text")
     if len(header) > MAX_TENSORS:
         raise Unreadable(f"the file holds {len(header)} tensors; at most {MAX_TENSORS} are taken")
     data = source.part(8 + header_bytes, len(source) - 8 - header_bytes)
