@@ -97,7 +97,7 @@ def _check_sandbox(sandbox: Sandbox, required: SandboxLevel) -> None:
     """
     undone = [attempt.action for attempt in sandbox.attempts if not attempt.is_stopped]
     tell = log.info if sandbox.level is SandboxLevel.STRICT else log.warning
-    tell("sandbox", level=sandbox.level, missing=sandbox.missing, not_stopped=undone)
+    tell("sandbox_tried", sandbox=sandbox.level, missing=sandbox.missing, not_stopped=undone)
     if not sandbox.level.reaches(required):
         raise SandboxTooWeak(
             f"the sandbox reaches {sandbox.level} on this machine and SADDLESCOPE_SANDBOX_REQUIRED is {required}; "

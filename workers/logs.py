@@ -8,7 +8,7 @@ ALLOWED = frozenset(
     {
         "worker", "workers", "queues", "device", "job_id", "attempt", "fence", "request_id", "trace_id",
         "matvecs", "num_bytes", "jobs", "reason", "count", "unnamed", "leftovers", "some",
-        "level", "missing", "not_stopped",
+        "sandbox", "missing", "not_stopped",
         "judgement", "code", "detail", "runner_errors", "seconds", "error", "late", "requeued", "port",
     }
 )  # fmt: skip

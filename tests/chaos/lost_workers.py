@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from itertools import pairwise
 
 import httpx2
 import psutil
@@ -95,7 +96,7 @@ def killed_run_resumes(site: Site) -> str:
     starts = [event.data for event in site.events(job.id) if event.type == "job.started"]
     saved = starts[1]["saved_matvecs"]
     assert isinstance(saved, int)
-    interval = max(after - before for before, after in zip(saves, saves[1:], strict=False))
+    interval = max(after - before for before, after in pairwise(saves))
     assert saved >= saves[-1]
     # One interval that was under way, and one whose state was on its way to the store.
     assert progress.matvecs - saved <= 2 * interval

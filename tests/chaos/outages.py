@@ -69,4 +69,5 @@ def database_is_away(site: Site, *, seconds: float) -> str:
     row = site.job(job.id)
     assert (row.status, row.attempt) == (JobStatus.SUCCEEDED, 1), site.log()[-3000:]
     assert len(site.attempts_of(job.id)) == 1
-    return f"no database for {seconds:g} s: attempt {row.attempt}, the runner {'still at work' if is_at_work else 'done'} at its return"
+    runner = "still at work" if is_at_work else "done"
+    return f"no database for {seconds:g} s: attempt {row.attempt}, the runner {runner} at its return"

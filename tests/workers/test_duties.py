@@ -32,6 +32,7 @@ from store.saved_runs import record_saved_run
 from workers import garbage
 from workers.duties import CHORES, DUTIES, Round
 from workers.launcher import ForkServer
+from workers.metrics import WorkerMetrics
 from workers.scratch import open_scratch
 from workers.settings import WorkerSettings
 from workers.stopping import Stop
@@ -56,6 +57,8 @@ def shop(database_url: str, tmp_path: Path) -> Iterator[Workshop]:
             fork_server=ForkServer(device="cpu"),
             scratch=scratch.folder,
             stop=Stop(),
+            metrics=WorkerMetrics(num_slots=1),
+            traces=None,
             slots=threading.Semaphore(1),
         )
     engine.dispose()
