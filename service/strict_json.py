@@ -40,7 +40,9 @@ def parse_strict(body: bytes) -> JsonValue:
     # Before parsing: the parser recurses once per level, and a list of two bytes takes thirty times as many in memory.
     outline = _STRING.sub("", text)
     if sum(map(outline.count, ",[{")) > limits.MAX_JSON_VALUES:
-        raise StrictJsonError(f"the JSON holds more than {limits.MAX_JSON_VALUES} values; upload tensors as an artifact")
+        raise StrictJsonError(
+            f"the JSON holds more than {limits.MAX_JSON_VALUES} values; upload tensors as an artifact"
+        )
     if _depth(outline) > limits.MAX_JSON_DEPTH:
         raise StrictJsonError(f"the JSON is nested deeper than {limits.MAX_JSON_DEPTH} levels")
     try:
