@@ -18,7 +18,7 @@ from hostile_requests import SUCCEEDED, Case, cases
 
 MAX_SECONDS = 30
 MAX_GROWTH_BYTES = 50 * 2**20
-SENDERS = 3
+SENDERS = 2
 
 
 @dataclass(frozen=True)
