@@ -33,7 +33,7 @@ class Examined:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     data = tmp_path_factory.mktemp("doctor") / "data"
-    with running_service(data, **KEYS) as running:
+    with running_service(data, KEYS) as running:
         yield running
 
 

@@ -58,8 +58,8 @@ class Tally:
             self.bad.append(f"{name} {seed}: {outcome}")
 
 
-def content_of(name: str, seed: int) -> bytes:
-    subject, chance = SUBJECTS[name], random.Random(f"{name} {seed}")
+def content_of(name: str, subject: Subject, seed: int) -> bytes:
+    chance = random.Random(f"{name} {seed}")
     return mutated(chance.choice(subject.genuine()), subject.genuine(), subject.pack, chance)
 
 
@@ -77,24 +77,25 @@ def try_case(subject: Subject, content: bytes) -> str:
     return "read"
 
 
-def run(name: str, count: int, *, first_seed: int = 0) -> Tally:
+def run(name: str, subject: Subject, count: int, *, first_seed: int = 0) -> Tally:
     """Try so many cases; what is bad of them stands in the tally."""
-    subject, tally = SUBJECTS[name], Tally()
+    tally = Tally()
     for parts in subject.genuine():  # what is imported late is imported now
         assert try_case(subject, subject.pack(parts)) == "read", f"{name}: a genuine file is refused"
     try_case(subject, b"[")
     seed = first_seed
     while seed < first_seed + count:
-        seed = _watch(name, seed, min(seed + CASES_A_PROCESS, first_seed + count), tally)
+        seed = _watch(name, subject, range(seed, min(seed + CASES_A_PROCESS, first_seed + count)), tally)
     return tally
 
 
-def _watch(name: str, seed: int, stop: int, tally: Tally) -> int:
+def _watch(name: str, subject: Subject, seeds: range, tally: Tally) -> int:
     """One process, until it has done its cases or died; gives the next seed."""
+    seed = seeds.start
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _try_all(name, range(seed, stop), writing)
+        _try_all(name, subject, seeds, writing)
     os.close(writing)
     rest = b""
     while select.select([reading], [], [], SECONDS_OF_SILENCE)[0]:
@@ -116,16 +117,16 @@ def _watch(name: str, seed: int, stop: int, tally: Tally) -> int:
     return seed + 1
 
 
-def _try_all(name: str, seeds: range, writing: int) -> NoReturn:
+def _try_all(name: str, subject: Subject, seeds: range, writing: int) -> NoReturn:
     try:
         with open("/proc/self/statm", encoding="ascii") as sizes:
             mapped = int(sizes.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
         sys.addaudithook(_forbid)
         for seed in seeds:
-            content = content_of(name, seed)
+            content = content_of(name, subject, seed)
             start = time.process_time()
-            outcome = try_case(SUBJECTS[name], content)
+            outcome = try_case(subject, content)
             seconds = time.process_time() - start
             if seconds > SECONDS_OF_PROCESSOR and not outcome.startswith("FAULT"):
                 outcome = f"FAULT: {seconds:.1f} s"
@@ -151,11 +152,11 @@ def main(arguments: Sequence[str]) -> int:
     bad: list[str] = []
     for name in options.reader or SUBJECTS:
         if options.only:
-            content = content_of(name, options.seed)
+            content = content_of(name, SUBJECTS[name], options.seed)
             print(content[:2_000])
             SUBJECTS[name].read(content)
             continue
-        tally = run(name, options.count, first_seed=options.seed)
+        tally = run(name, SUBJECTS[name], options.count, first_seed=options.seed)
         bad += tally.bad
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(tally.outcomes.items()))
         print(f"{name}: {outcomes}; slowest {tally.slowest[0]:.2f} s (case {tally.slowest[1]})", flush=True)

@@ -237,7 +237,7 @@ def npz(**arrays: object) -> bytes:
 def data() -> dict[str, Case]:
     def words(inputs: list[object], targets: list[object]) -> Case:
         inline = {"inline": {"inputs": inputs, "targets": targets}}
-        return Case({"checkpoint": TABLES, "loss": CLASSES, "data": inline}, ("data_invalid", REFUSED))
+        return Case({"checkpoint": TABLES, "loss": CLASSES, "data": inline}, ("data_invalid", "422 data_invalid"))
 
     def rows(content: bytes, end: str = "data_invalid") -> Case:
         return Case({"checkpoint": WEIGHT, "loss": LINEAR, "data": PART}, (end,), content)
@@ -264,7 +264,7 @@ def data() -> dict[str, Case]:
         "data: a deflate bomb": rows(hostile(Path("marker"))["deflate bomb"][0]),
         "data: torch.save": rows(hostile(Path("marker"))["os.system"][0]),
         "data: cut": rows(npz(inputs=np.ones((9, 1)), targets=np.ones((9, 1)))[:-40]),
-        "data: none": Case({"checkpoint": WEIGHT, "loss": LINEAR}, (REFUSED,)),
+        "data: none": Case({"checkpoint": WEIGHT, "loss": LINEAR}, ("422 data_invalid",)),
         "data: an unknown artifact": Case(
             {"checkpoint": WEIGHT, "loss": LINEAR, "data": {"artifact": f"sha256:{'f' * 64}"}},
             ("422 artifact_not_found", REFUSED),

@@ -18,7 +18,7 @@ from hostile_requests import SUCCEEDED, Case, cases
 
 MAX_SECONDS = 30
 MAX_GROWTH_BYTES = 50 * 2**20
-SENDERS = 3
+SENDERS = 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
     marker = folder / "marker"
     all_cases = cases(folder, marker)
     with running_service(folder / "data", {"SADDLESCOPE_WORKER_CONCURRENCY": "2"}) as service:
-        for _ in range(3):
+        for _ in range(10):
             plain(service)
         processes = {"service": psutil.Process(service.process.pid), "worker": service.worker()}
         sizes = {name: process.memory_info().rss for name, process in processes.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -148,7 +149,82 @@ def zoo() -> Case:
     )
 
 
-CASES = {"mlp": mlp, "conv_net": conv_net, "gpt": gpt, "zoo": zoo}
+class BasicBlock(nn.Module):
+    """The residual block of ResNet-18."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.bn1, self.bn2, self.relu = nn.BatchNorm2d(out), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+        shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        self.downsample = shortcut if stride != 1 or channels != out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = x if self.downsample is None else self.downsample(x)
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y += kept
+        return self.relu(y)
+
+
+def resnet() -> Case:
+    """ResNet-18 in everything but width: stem, four stages of two blocks, pooled head."""
+    torch.manual_seed(0)
+    widths = (2, 2, 3, 4, 5)
+    stages = [
+        nn.Sequential(BasicBlock(before, after, 1 if stage == 0 else 2), BasicBlock(after, after, 1))
+        for stage, (before, after) in enumerate(pairwise(widths))
+    ]
+    stem = (
+        nn.Conv2d(3, 2, 7, 2, padding=3, bias=False),
+        nn.BatchNorm2d(2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    )
+    model = nn.Sequential(*stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    return Case(
+        model.eval(),
+        lambda net, batch: functional.cross_entropy(net(batch["images"]), batch["labels"]),
+        lambda rows: {"images": torch.randn(rows, 3, 32, 32), "labels": torch.randint(4, (rows,))},
+    )
+
+
+class VisionTransformer(nn.Module):
+    """Patches by convolution, a class token, learned positions, pre-norm encoder layers of torch."""
+
+    def __init__(self, width: int = 8, patch: int = 4, side: int = 8, depth: int = 2, classes: int = 4) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, patch, patch)
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+        self.positions = nn.Parameter(torch.randn(1, (side // patch) ** 2 + 1, width))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, 2, 2 * width, 0.1, "gelu", batch_first=True, norm_first=True)
+            for _ in range(depth)
+        )
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(images.shape[0], -1, -1), patches], 1) + self.positions
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x)[:, 0])
+
+
+def vit() -> Case:
+    torch.manual_seed(0)
+    return Case(
+        VisionTransformer().eval(),
+        lambda net, batch: functional.cross_entropy(net(batch["images"]), batch["labels"]),
+        lambda rows: {"images": torch.randn(rows, 3, 8, 8), "labels": torch.randint(4, (rows,))},
+    )
+
+
+CASES = {"mlp": mlp, "conv_net": conv_net, "resnet": resnet, "vit": vit, "gpt": gpt, "zoo": zoo}
 
 
 def write_archive(case: Case, folder: Path) -> Path:

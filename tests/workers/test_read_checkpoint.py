@@ -4,12 +4,14 @@ import io
 import json
 import tarfile
 from collections import OrderedDict
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from program_models import CASES
 from torch import Tensor, nn
 
 from saddlescope.contract.vocabulary import FailureCode
@@ -79,6 +81,26 @@ def test_a_nested_state_dict_is_found_and_the_optimizer_ignored(tmp_path: Path, 
 def test_every_dtype_survives_torch_save(tmp_path: Path) -> None:
     torch.save(every_dtype(), tmp_path / "a")
     assert_same(read_tensors(tmp_path / "a"), every_dtype())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["conv_net", "resnet", "vit", "gpt"])
+def test_a_network_with_its_optimizer_is_read_as_torch_load_reads_it(
+    tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    case = CASES[name]()
+    model = case.model
+    optimizer = torch.optim.AdamW(model.parameters())
+    case.loss(model, case.rows(3)).backward()
+    optimizer.step()
+    model.to(dtype)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}, tmp_path / "a")
+    stock = torch.load(tmp_path / "a", weights_only=True)["model"]
+    read = read_tensors(tmp_path / "a")
+    assert_same(read, stock)
+    for one, other in combinations(stock, 2):
+        is_tied = stock[one].data_ptr() == stock[other].data_ptr()
+        assert (read[one].data_ptr() == read[other].data_ptr()) == is_tied, (one, other)
 
 
 def test_parameters_and_transposed_views_survive_torch_save(tmp_path: Path) -> None:

@@ -161,6 +161,19 @@ def hostile_name(metadata: Metadata) -> Metadata:
     return metadata
 
 
+def with_path(metadata: Metadata, path: tuple[object, ...]) -> Metadata:
+    metadata.planner_data = {"0.weight": path}
+    return metadata
+
+
+def doubled(times: int) -> object:
+    """A small pickle whose hash takes 2 to the power of so many steps."""
+    value: object = ()
+    for _ in range(times):
+        value = (value, value)
+    return value
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "a global outside the list": (lambda _: Runs(), "nothing is imported"),
     "a global inside": (lambda metadata: replace(metadata, planner_data={"a": Runs()}), "nothing is imported"),
@@ -171,6 +184,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a negative offset": (with_info(offset=-1), "does not describe"),
     "a file elsewhere": (with_info(relative_path="../../etc/passwd"), "not in the archive"),
     "compressed": (with_info(transform_descriptors=["zstd"]), "compressed"),
+    "a path of lists": (lambda metadata: with_path(metadata, ([], "0.weight")), "does not describe"),
+    "a path of doubled tuples": (lambda metadata: with_path(metadata, (doubled(60), "0.weight")), "does not describe"),
     "no piece": (without_piece, "does not say where"),
     "another dtype": (other_dtype, "another dtype or shape"),
     "a dtype that is not taken": (unknown_dtype, "complex64"),
