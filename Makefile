@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test fuzz chaos check format serve bench bench-gpu lock clean
+.PHONY: setup demo test contract fuzz chaos check format serve bench bench-gpu lock clean
 
 setup: .venv/.ready
 
@@ -20,6 +20,9 @@ serve: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+contract: setup
+	SADDLESCOPE_CONTRACT_EXAMPLES=400 $(BIN)/python -m pytest --timeout 7200 tests/service/test_service_contract.py
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz operators --minutes 10

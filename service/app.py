@@ -38,6 +38,13 @@ from service.feed import Feed
 from service.parts import Parts
 from service.probes import probes_of
 
+_PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_PROBLEMS: dict[int | str, str] = {
+    "4XX": "The request is wrong, not allowed, or came too fast; `code` says which.",
+    503: "A part of the service does not answer.",
+    507: "No room for these bytes: on the disk, or in the project's quota.",
+}
+
 
 def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -> FastAPI:
     """The service over opened parts; its requests are traced when a provider is given."""
@@ -61,9 +68,7 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
             "exclude": lambda scope: scope["path"] in ("/healthz", "/readyz", "/metrics"),
         },
         # Problems are `application/problem+json` everywhere; FastAPI would document its own shape of a 422.
-        responses={
-            "4XX": {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-        },
+        responses={status: _PROBLEM | {"description": said} for status, said in _PROBLEMS.items()},
     )
     app.state.parts = parts
     app.state.feed = Feed(parts.sessions)
@@ -91,6 +96,9 @@ def _openapi(app: FastAPI) -> dict[str, object]:
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {})
             schemas[model.__name__] = described
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        # The empty one: on loopback a service may take everyone.
+        document["security"] = [{"key": []}, {}]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         for path in document["paths"].values():

@@ -27,7 +27,7 @@ class StrictJsonError(Exception):
 
 
 def parse_strict(body: bytes) -> JsonValue:
-    """Parse UTF-8 JSON without NaN, Infinity, repeated keys, NUL, lone surrogates, huge integers, absurd depth or absurdly many values.
+    """Parse UTF-8 JSON without NaN, Infinity, repeated keys, NUL, lone surrogates, huge integers, or too many levels or values.
 
     Raises:
         StrictJsonError: with what to mend, never with the value itself.

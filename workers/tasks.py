@@ -26,7 +26,7 @@ def consumer(shop: Workshop) -> Celery:
         log.debug("bell", job_id=job_id)
         work_until_idle(shop)
 
-    app.task(run_job, name=TASK, ignore_result=True)
+    app.task(run_job, name=TASK, ignore_result=True, Strategy="workers.rings:ring_strategy")
     return app
 
 
