@@ -10,7 +10,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -22,7 +23,7 @@ from service.problems import ServiceProblem
 from service.sessions import SignInNeeded
 from service.strict_json import pointer_token
 from store import blobs
-from store.database import is_disk_full
+from store.database import is_disk_full, is_outage
 
 log = structlog.get_logger("service")
 
@@ -65,7 +66,8 @@ def tell_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _parameter_problem)
     app.add_exception_handler(ClientDisconnect, _disconnected)
-    app.add_exception_handler(OperationalError, _database_problem)
+    for failure in (OperationalError, InterfaceError, PoolExhausted):
+        app.add_exception_handler(failure, _database_problem)
     app.add_exception_handler(Exception, _internal_problem)
 
 
@@ -137,10 +139,18 @@ async def _disconnected(request: Request, _: Exception) -> Response:
 
 
 async def _database_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OperationalError)  # noqa: S101 - as above
-    if is_disk_full(error):
+    assert isinstance(error, OperationalError | InterfaceError | PoolExhausted)  # noqa: S101 - as above
+    if isinstance(error, OperationalError) and is_disk_full(error):
         return problem_response(request, problems.StorageFull("The database has no room on its disk."))
-    raise error
+    if not isinstance(error, PoolExhausted) and not is_outage(error):
+        raise error
+    reason = "no connection is free" if isinstance(error, PoolExhausted) else str(error.orig)
+    log.warning("database_unavailable", request_id=request_id(request), reason=reason)
+    problem = problems.DatabaseUnavailable(
+        "The database does not answer. If this was a submission, send it again under the same Idempotency-Key.",
+        headers={"retry-after": "2"},
+    )
+    return problem_response(request, problem)
 
 
 async def _internal_problem(request: Request, error: Exception) -> Response:

@@ -24,6 +24,7 @@ ServiceProblem
 ├── ChecksumMismatch       460  a part of an upload has another checksum
 ├── RateLimited            429  the caller asks too fast
 ├── InternalError          500
+├── DatabaseUnavailable    503  the database does not answer, or not in time
 ├── StorageUnavailable     503  the object store of the blobs does not answer
 ├── StorageFull            507
 └── QuotaExceeded          507  the project may not store more
@@ -216,6 +217,12 @@ class InternalError(ServiceProblem):
     """A fault of the service. The operators find it in the log by the `request_id`."""
 
     status, code, title, retryable = 500, "internal", "Internal error", True
+
+
+class DatabaseUnavailable(ServiceProblem):
+    """The service cannot reach its database. Running jobs go on; try again in a moment, a submission under the same key."""
+
+    status, code, title, retryable = 503, "database_unavailable", "The database does not answer", True
 
 
 class StorageUnavailable(ServiceProblem):

@@ -162,6 +162,17 @@ def is_disk_full(error: OperationalError) -> bool:
     return getattr(error.orig, "sqlstate", None) == "53100"  # disk_full
 
 
+def is_outage(error: OperationalError | InterfaceError) -> bool:
+    """Whether a statement failed because the database is not there or is not free in time, and may be sent again.
+
+    SQLite calls a statement that it does not understand by the same name.
+    """
+    if isinstance(error.orig, sqlite3.Error):
+        primary = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the rest says more about it
+        return primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    return True
+
+
 def _open_sqlite(url: str) -> Engine:
     file = make_url(url).database
     if not file or file == ":memory:":

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from saddlescope.curvature.memory import open_meters
 from workers import preload, runner
 from workers.protocol import MAX_MESSAGE_BYTES, ORDER, Exit, Kill, Ready, Sandbox, Task
+from workers.sandbox import kernel
 from workers.sandbox.layers import Cell
 from workers.sandbox.trial import confirm, make_cell
 
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     # The worker decides when this process ends, by closing the socket; Ctrl-C and a group's SIGTERM are for the worker.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Loading takes seconds, and more when a whole machine starts again: a worker that dies meanwhile leaves nobody who loads
+    # on. The signal is tied to the thread that launched us, which waits until we are ready.
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     device = preload.resolve_device(options.device)
     with _proving(device) as trial:
         module, _, name = options.target.partition(":")
@@ -58,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     cell, sandbox = confirm(make_cell(device, sandbox.layers, open_meters()), sandbox)
     with socket.socket(fileno=options.control) as control:
         control.set_inheritable(False)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 0)
         control.send(Ready(device=device, sandbox=sandbox).model_dump_json().encode())
         serve(control, deed, cell)
 

@@ -1,4 +1,7 @@
-"""Workers and runners that are gone, or only seem to be: a job is resumed, given up with its evidence, or left alone."""
+"""Workers and runners that are gone, or only seem to be: a job is resumed, given up with its evidence, or left alone.
+
+Each law is asked of a site with one worker, and leaves it with one.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,12 @@ from tests.chaos.parts import wait_until
 from tests.chaos.questions import long_question, question
 from tests.chaos.site import Site
 
-NUM_SAVES = 3
+NUM_SAVES = 2
 
 
 def zombie_wakes(site: Site) -> str:
     """A worker is frozen past its lease and wakes when another one has done its job: nothing changes, and it works on."""
-    site.dismiss()
-    frozen = site.add_worker()
+    (frozen,) = site.workers
     with site.client() as client:
         job = long_question().submit(client, key="zombie", seed=0)
         runner = site.await_runner(frozen)
@@ -39,20 +41,18 @@ def zombie_wakes(site: Site) -> str:
             runner.resume()
         frozen.signal(signal.SIGCONT)
         wait_until(lambda: not site.runners(frozen), what="the end of the zombie's runner")
-        other.kill()
+        site.dismiss(other)
         question(0).submit(client, key="after the zombie", seed=30_000).wait(timeout=120)
     row = before[0]
     assert (site.job(job.id), site.events(job.id), site.attempts_of(job.id)) == before
     assert (row.status, row.attempt) == (JobStatus.SUCCEEDED, 2)
     assert [event.type for event in before[1]].count("job.succeeded") == 1
-    site.dismiss()
     return "frozen past its lease: its job succeeded elsewhere at attempt 2, and nothing changed when it woke"
 
 
 def poison_is_given_up(site: Site) -> str:
     """A job whose runner dies each time ends after three attempts, each with what is known of its death."""
-    site.dismiss()
-    worker = site.add_worker()
+    (worker,) = site.workers
     with site.client() as client:
         job = long_question().submit(client, key="poison", seed=0)
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -73,8 +73,7 @@ def poison_is_given_up(site: Site) -> str:
 
 def killed_run_resumes(site: Site) -> str:
     """The second attempt does again at most what an interval between two saves computes; its report is the same."""
-    site.dismiss()
-    first = site.add_worker()
+    (first,) = site.workers
     with site.client() as client:
         undisturbed = long_question().submit(client, key="undisturbed", seed=1)
         num_matvecs = undisturbed.wait(timeout=300).numerics.num_matvecs
@@ -85,8 +84,7 @@ def killed_run_resumes(site: Site) -> str:
             saves.append(saved_matvecs(site, job.id))
         first.signal(signal.SIGSTOP)
         progress = site.job(job.id).progress
-        first.kill()
-        site.workers.clear()
+        site.dismiss(first)
         site.add_worker()
         hurry(site, job.id)
         job.wait(timeout=300)

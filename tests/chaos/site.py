@@ -31,7 +31,7 @@ HASTE = {
     "SADDLESCOPE_WORKER_HEARTBEAT_SECONDS": "0.25",
     "SADDLESCOPE_WORKER_POLL_SECONDS": "0.5",
     "SADDLESCOPE_WORKER_RECONCILE_SECONDS": "0.5",
-    "SADDLESCOPE_WORKER_SAVE_SECONDS": "0.5",
+    "SADDLESCOPE_WORKER_SAVE_SECONDS": "0.25",
     "SADDLESCOPE_WORKER_THREADS": "1",
     "SADDLESCOPE_DEVICE": "cpu",
 }
@@ -99,11 +99,10 @@ class Site:
             )
             return list(session.scalars(running))
 
-    def dismiss(self) -> None:
-        """Kill every worker; the site goes on without any."""
-        for worker in self.workers:
-            worker.kill()
-        self.workers.clear()
+    def dismiss(self, worker: Part) -> None:
+        """Kill a worker for good."""
+        worker.kill()
+        self.workers.remove(worker)
 
     def job(self, job_id: str) -> JobRow:
         with self.sessions() as session:

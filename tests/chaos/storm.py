@@ -57,6 +57,10 @@ class Storm:
     def __exit__(self, *_: object) -> None:
         self._calm.set()
         self._thread.join()
+        self.assert_blowing()
+
+    def assert_blowing(self) -> None:
+        """Raises what has ended the storm before its time."""
         if self._failure is not None:
             raise self._failure
 

@@ -19,13 +19,14 @@ def weather(folder: Path, *, database: str, num_jobs: int, num_rounds: int, seed
 
         def is_enough(number: int) -> bool:
             nonlocal num_asked
+            storm.assert_blowing()
             if number >= num_jobs and storm.rounds >= num_rounds:
                 return True
             num_asked = max(num_asked, number + 1)
             return False
 
         with storm:
-            num_right = submit_all(site, is_enough=is_enough)
+            num_right = submit_all(site, is_enough=is_enough, check=storm.assert_blowing)
         for worker in site.workers:
             worker.kill()
         ledger = audit(site)

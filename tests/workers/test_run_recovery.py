@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from run_floor import Floor, wait_until
+from run_floor import SCRIPT, Floor, wait_until
 from servers import administer
 from sqlalchemy import make_url
 
@@ -48,6 +49,19 @@ def test_a_worker_killed_in_a_job_leaves_no_process_and_its_successor_finishes_t
     job = floor.await_end(job_id, seconds=30)  # well before a lease lapses
     assert (job.status, job.attempt) == (JobStatus.SUCCEEDED, 2), floor.log()
     assert floor.num_reports(job_id) == 1
+
+
+def test_a_worker_killed_while_it_starts_leaves_nobody_who_loads_on(floor: Floor) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, str(SCRIPT)],
+        env=floor.environment() | {"RUN_TARGET": "run_slow_start:DEED", "TMPDIR": str(floor.folder)},
+    )
+    floor.workers.append(worker)
+    server = psutil.Process(await_file(floor.folder / "loading"))
+    worker.kill()
+    worker.wait()
+    _, alive = psutil.wait_procs([server], timeout=10)
+    assert alive == []
 
 
 def test_a_worker_on_another_machine_finishes_the_job_when_the_lease_has_lapsed(floor: Floor) -> None:
