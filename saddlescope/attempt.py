@@ -24,6 +24,7 @@ from saddlescope.curvature.saved import SavedRun, fingerprint
 from saddlescope.deadline import Deadline
 
 AFTERWARDS = 40  # products' worth of criticality, escapes and landscape
+EARLY = 10  # a tenth of the interval between saves passes before products are kept: a short run pays nothing
 LOG_SHARE = 8  # at most this fraction of the memory at hand
 
 
@@ -107,6 +108,7 @@ class Attempt:
                 {} if known is None else known.products,
                 max_bytes=min(SAVED_BYTES, available_bytes(torch.device("cpu")) // LOG_SHARE),
                 on_product=lambda: self._save(first) if may_save(first) else None,
+                is_worthwhile=lambda: time.monotonic() - self._began >= self.save_every_seconds / EARLY,
             )
         self._first = first = HessianOperator(
             objective,

@@ -18,7 +18,8 @@ class ProductLog:
         known: products of an earlier run. The first that is asked for is computed all the same: where it does not agree, L is
             another function, and all of them are dropped.
         max_bytes: of all products kept; those beyond are computed again by a run that resumes.
-        on_product: called whenever products were computed.
+        on_product: called whenever products were computed and kept.
+        is_worthwhile: whether the run has lasted long enough to keep products; it keeps none before.
 
     Attributes:
         products: what is kept, on the CPU.
@@ -28,10 +29,15 @@ class ProductLog:
     """
 
     def __init__(
-        self, known: Mapping[str, Tensor], *, max_bytes: int, on_product: Callable[[], None] = lambda: None
+        self,
+        known: Mapping[str, Tensor],
+        *,
+        max_bytes: int,
+        on_product: Callable[[], None] = lambda: None,
+        is_worthwhile: Callable[[], bool] = lambda: True,
     ) -> None:
         self.products: dict[str, Tensor] = dict(known)
-        self.max_bytes, self.on_product = max_bytes, on_product
+        self.max_bytes, self.on_product, self.is_worthwhile = max_bytes, on_product, is_worthwhile
         self.num_bytes = sum(product.nbytes for product in known.values())
         self.num_answered = self.num_recalled = 0
         self.is_refused = False
@@ -44,6 +50,8 @@ class ProductLog:
     def rows(self, point: bytes, block: Tensor, compute: Callable[[], Tensor]) -> Tensor:
         """What `compute` gives for the rows of a block (k, n) at a point, or what it gave before."""
         self.num_answered += len(block)
+        if not self.products and not self.is_worthwhile():
+            return compute()
         # Rows computed together may differ in their last bits from rows computed one by one.
         key = point + len(block).to_bytes(4, "little")
         names = [digest_of(row, key).hex() for row in block]

@@ -13,7 +13,7 @@ from torch import Tensor
 from saddlescope.analysis import SavedRun, analyze_problem
 from saddlescope.contract.jobs import Options
 from saddlescope.curvature.objective import Problem
-from saddlescope.curvature.saved import SavedRunDamaged
+from saddlescope.curvature.saved import SavedRunDamaged, digest_of
 from saddlescope.results import AnalysisReport
 
 Tensors = Mapping[str, Tensor]
@@ -163,3 +163,18 @@ def test_a_damaged_file_is_told_from_a_whole_one(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(SavedRunDamaged):
             SavedRun.read(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_vectors_that_differ_in_a_bit_or_a_place_have_other_digests(dtype: torch.dtype) -> None:
+    vector = torch.randn(70_001, generator=torch.Generator().manual_seed(0)).to(dtype)
+    others = [vector, vector.flip(0), -vector, vector[:-1], vector.roll(1), vector.roll(2**16)]
+    for place in (0, 1, 65_535, 65_536, 70_000):
+        other = vector.clone()
+        other[place] = torch.nextafter(other[place], torch.tensor(9.0, dtype=dtype))
+        unit = torch.zeros_like(vector)
+        unit[place] = 1.0
+        others += [other, unit]
+    assert len({digest_of(other) for other in others}) == len(others)
+    assert digest_of(vector) == digest_of(torch.stack([-vector, vector])[1])
+    assert digest_of(vector, b"here") != digest_of(vector, b"there")
