@@ -18,8 +18,9 @@ demo: setup
 serve: setup
 	$(BIN)/python -m service --host 127.0.0.1 --port 8000 --data ./data
 
+# Two at a time: most tests wait for processes of the service. Threads that wait in a spin would take the other's core.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 contract: setup
 	SADDLESCOPE_CONTRACT_EXAMPLES=400 $(BIN)/python -m pytest --timeout 7200 tests/service/test_service_contract.py
