@@ -101,7 +101,8 @@ def _by_inertia(evidence: Evidence) -> Decision:
 def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> Decision:
     """H is semidefinite with a kernel: orders three and four decide, where the gradient is zero to rounding."""
     finding, numerical = evidence.kernel, Strength.NUMERICAL
-    if evidence.gap_to_bound == 0 and positive:
+    is_strict = finding is not None and finding.order == 4 and finding.is_definite and finding.lowest > 0
+    if evidence.gap_to_bound == 0 and positive and not is_strict:
         return _at_the_bound(f"{zero} of {negative + zero + positive} eigenvalues are zero to {evidence.zero_tol:.3g}")
     if finding is None:
         return undecided(

@@ -108,7 +108,7 @@ def test_beyond_order_four(case: Case, scale: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if case.name.startswith(("x²−y⁶", "x²+y⁵", "(y−x³)"))], ids=str
+    "case", [case for case in CASES if case.name.startswith(("x²−y⁶", "x²+y⁵", "(y−x³)"))], ids=lambda case: case.name
 )
 def test_the_mirror_image_is_no_maximum(case: Case) -> None:
     assert saddlescope.analyze(lambda t: -case.loss(t), case.theta, landscape=False).verdict not in EXTREMA
@@ -156,3 +156,9 @@ def test_an_infimum_at_infinity_never_contracts() -> None:
         operator = HessianOperator(objective, objective.theta)
         measured = preflight(objective, operator, generator=torch.Generator().manual_seed(0))
         assert not newton_contraction(objective, measured, dense_solve(dense_spectrum(operator), 0.0)).holds
+
+
+@pytest.mark.parametrize("lower_bound", [None, 0.0])
+def test_a_strict_minimum_of_order_four_is_told_as_one_at_a_known_bound_too(lower_bound: float | None) -> None:
+    report = saddlescope.analyze(lambda t: t["x"] ** 2 + t["y"] ** 4, HERE, lower_bound=lower_bound, landscape=False)
+    assert (report.verdict, report.evidence.order) == ("local_minimum", 4)
