@@ -12,7 +12,7 @@ from tests.chaos.lost_workers import killed_run_resumes, poison_is_given_up, zom
 from tests.chaos.outages import broker_forgets, broker_is_away, database_is_away
 from tests.chaos.site import Site, open_site
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # a busy machine starts a worker in a minute
 SHORT_LEASE_SECONDS = 5.0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.weather import weather
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # a busy machine starts a worker in a minute
 
 
 def test_every_job_succeeds_once_and_rightly_while_every_part_is_killed(tmp_path: Path) -> None:
