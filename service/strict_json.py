@@ -27,14 +27,16 @@ class StrictJsonError(Exception):
 
 
 def parse_strict(body: bytes) -> JsonValue:
-    """Parse UTF-8 JSON without NaN, Infinity, repeated keys, NUL, lone surrogates, huge integers, absurd depth or absurdly many values.
+    """Parse UTF-8 JSON without NaN, Infinity, repeated keys, NUL, lone surrogates, huge integers, absurd depth or size.
 
     Raises:
         StrictJsonError: with what to mend, never with the value itself.
     """
     # Before anything is copied: a list of two bytes takes thirty times as many in memory. Commas inside text count, too.
     if sum(map(body.count, (b",", b"[", b"{"))) > limits.MAX_JSON_VALUES:
-        raise StrictJsonError(f"the JSON holds more than {limits.MAX_JSON_VALUES} values; upload tensors as an artifact")
+        raise StrictJsonError(
+            f"the JSON holds more than {limits.MAX_JSON_VALUES} values; upload tensors as an artifact"
+        )
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
