@@ -48,6 +48,7 @@ def post(client: TestClient, body: str | bytes) -> tuple[int, dict[str, object]]
         '{"labels": {"\\u0000": "x"}}',
         '{"labels": {"a": "\\ud800"}}',
         "[" * 100_000,
+        "[" + "[]," * 130_000 + "1]",
         '{"a":' * 70 + "1" + "}" * 70,
         b"\xff\xfe{}",
         '{"a": "\x00"}',
