@@ -21,6 +21,7 @@ from saddlescope.contract.reports import (
     Interval,
     Landscape,
     Numerics,
+    Provenance,
     Report,
     ReportWarning,
     Spectrum,
@@ -244,6 +245,11 @@ class AnalysisReport:
     @property
     def versions(self) -> dict[str, str]:
         return self.report.versions
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """What was read, where the service knows it; None for an analysis in this process."""
+        return self.report.provenance
 
     @property
     def warnings(self) -> tuple[ReportWarning, ...]:

@@ -150,10 +150,12 @@ def test_a_question_that_was_answered_before_calls_back_at_once(
     headers = {"Idempotency-Key": "once"}
     for _ in range(2):  # the replay of an idempotent submission tells nothing twice
         body = TOY | {"force": False, "callback_url": url_of(told)}
-        assert http.post("/v1/jobs", json=body, headers=headers).json()["deduplicated"] is True
+        answered = http.post("/v1/jobs", json=body, headers=headers).json()
+        assert answered["deduplicated"] is True
+    assert answered["id"] != first
     assert deliverer.deliver_one() is After.SUCCEEDED
     assert deliverer.deliver_one() is None
-    assert json.loads(told.received[0].body)["data"]["id"] == first
+    assert json.loads(told.received[0].body)["data"]["id"] == answered["id"]
 
 
 def test_a_retried_job_calls_back_as_well(http: TestClient, deliverer: Deliverer, told: Receiver, fail: Act) -> None:

@@ -26,6 +26,7 @@ from store.database import database_now, open_engine, open_sessions
 from store.jobs import insert_job
 from store.queue import Claim, claim_job, request_cancel
 from workers.launcher import ForkServer
+from workers.metrics import WorkerMetrics
 from workers.outcome import Fault, Settled
 from workers.settings import WorkerSettings
 from workers.stopping import Stop
@@ -56,6 +57,8 @@ def workshop(sessions: sessionmaker[Session], blobs: BlobStore, *, patience_seco
         fork_server=ForkServer(device="cpu"),
         scratch=Path("unused"),
         stop=Stop(),
+        metrics=WorkerMetrics(num_slots=1),
+        traces=None,
         slots=threading.Semaphore(1),
     )
 

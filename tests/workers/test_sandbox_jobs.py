@@ -94,7 +94,7 @@ def test_a_worker_below_the_level_that_is_demanded_does_not_start(floor: Floor) 
     job_id = submit(floor, TOY)
     demand = {"SADDLESCOPE_SANDBOX_REQUIRED": "standard", "RUN_WITHOUT": NO_FILTERS, "RUN_TARGET": ANALYSIS}
     ended = subprocess.run(
-        [sys.executable, str(SCRIPT), "--once"],
+        [sys.executable, str(SCRIPT), "1"],
         env=floor.environment() | demand,
         cwd=floor.folder,
         capture_output=True,
