@@ -9,6 +9,7 @@ of operations, which may use it, would replay half of a command. Tested with glo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
@@ -36,7 +37,7 @@ class Driver:
         self.member = member
         self._sent: Tensor | None = None
         self._gradient: tuple[Tensor, Tensor] | None = None
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._num_bases = 0
         self._variables = _variables(problem)
         self._all_rows = torch.arange(problem.num_examples)
@@ -104,15 +105,16 @@ class Driver:
     def _send(self, command: Command, block: Tensor, rows: Tensor | None, whole: Tensor | None) -> Tensor:
         if self._failure is not None:
             raise self._failure
-        try:
+        with ExitStack() as stack:
+            stack.push(self._remember)
             dist.broadcast(command.header(), 0, group=self.member.control)
             if rows is not None:
                 dist.broadcast(rows, 0, group=self.member.control)
             return self.member.carry_out(command, block, rows, whole)
-        except Exception as failure:
-            # The others are in the middle of this command: whoever catches the error must not send them another.
-            self._failure = failure
-            raise
+
+    def _remember(self, _: object, failure: BaseException | None, __: object) -> None:
+        """The others are in the middle of a command that failed: whoever catches the error must not send them another."""
+        self._failure = failure
 
     def loss_and_gradient(self, theta: Tensor, rows: Tensor | None) -> Tensor:
         """The loss of the rows; the gradient that is sure to be asked for next comes along and is kept."""
