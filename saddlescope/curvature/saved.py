@@ -26,6 +26,7 @@ from saddlescope.curvature.products import Mode
 FORMAT = "saddlescope-saved-run-1"
 DIGEST_BYTES = 16
 CHUNK = 2**16
+MIXING = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1))
 
 
 class SavedRunDamaged(Exception):
@@ -156,21 +157,30 @@ def fingerprint(objective: Objective, question: str) -> str:
 def digest_of(vector: Tensor, key: bytes = b"") -> bytes:
     """Of the bits of a vector (n,) of floats, beside those of a key, at the speed of memory and where the vector lies.
 
-    Σ w_i x_i over the bits x_i as integers modulo 2⁶⁴, by chunks, with odd w_i: a single entry that differs always shows, and
-    several cancel with probability 2⁻⁶³.
+    Σ mix(x_i + w_i) over the bits x_i as integers modulo 2⁶⁴, by chunks, with random w_i: a single entry that differs always
+    shows, and several cancel with probability 2⁻⁶³. A linear mix would not do: floats end in zeros, so w_i·x_i keeps only
+    the last bits of w_i, and of some thousand unit vectors many would be called equal.
     """
     words = vector.detach().view(torch.int64 if vector.dtype == torch.float64 else torch.int32)
-    weights = _odd_weights(str(vector.device))
-    sums = [(chunk * weights[: chunk.numel()]).sum() for chunk in torch.split(words, CHUNK)]
+    weights = _weights(str(vector.device))
+    sums = [_mixed(chunk + weights[: chunk.numel()]).sum() for chunk in torch.split(words, CHUNK)]
     digest = blake2b(key, digest_size=DIGEST_BYTES)
     digest.update(_raw(torch.stack(sums)))
     return digest.digest()
 
 
 @cache
-def _odd_weights(device: str) -> Tensor:
+def _weights(device: str) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return (torch.randint(-(2**62), 2**62, (CHUNK,), generator=generator) * 2 + 1).to(device)
+    return torch.randint(-(2**63), 2**63 - 1, (CHUNK,), generator=generator).to(device)
+
+
+def _mixed(words: Tensor) -> Tensor:
+    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014), a permutation of the integers (n,); overwrites them."""
+    for shift, factor in MIXING:
+        words ^= (words >> shift) & ((1 << (64 - shift)) - 1)  # a logical shift
+        words *= factor
+    return words
 
 
 def _raw(tensor: Tensor) -> memoryview:

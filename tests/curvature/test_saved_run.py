@@ -178,3 +178,10 @@ def test_vectors_that_differ_in_a_bit_or_a_place_have_other_digests(dtype: torch
     assert len({digest_of(other) for other in others}) == len(others)
     assert digest_of(vector) == digest_of(torch.stack([-vector, vector])[1])
     assert digest_of(vector, b"here") != digest_of(vector, b"there")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_rows_that_a_dense_hessian_asks_for_have_digests_of_their_own(dtype: torch.dtype) -> None:
+    units = torch.eye(5_000, dtype=dtype)
+    small_integers = torch.arange(1.0, 5_001, dtype=dtype)[:, None].expand(-1, 3).contiguous()
+    assert len({digest_of(row) for row in (*units, *-units, *small_integers)}) == 15_000

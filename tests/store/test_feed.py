@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -33,19 +33,18 @@ def test_a_reader_of_all_jobs_misses_nothing_while_writers_and_placers_race(sess
             with sessions.begin() as session:
                 append_event(session, chance.choice(jobs), "job.progress", {"writer": writer})
 
-    seen: list[FeedEntry] = []
+    seen, fresh = list[FeedEntry](), tuple[FeedEntry, ...]()
     with ThreadPoolExecutor(5) as pool:
         writers = [pool.submit(append, writer) for writer in range(3)]
-        is_last_round = False
-        while not is_last_round:
-            is_last_round = all(writer.done() for writer in writers)
-            placers = [pool.submit(place, sessions, limit=7) for _ in range(2)]
-            while any(not placer.done() for placer in placers) or is_last_round:
-                with sessions() as session:
-                    fresh = read_feed(session, after=seen[-1].position if seen else 0, limit=5)
-                seen += fresh
-                if is_last_round and not fresh and place(sessions) == 0:
-                    break
+        placers: list[Future[int]] = []
+        is_settled = False
+        while not is_settled or fresh:
+            if not is_settled and all(placer.done() for placer in placers):
+                is_settled = all(writer.done() for writer in writers) and place(sessions) == 0
+                placers = [] if is_settled else [pool.submit(place, sessions, limit=7) for _ in range(2)]
+            with sessions() as session:
+                fresh = read_feed(session, after=seen[-1].position if seen else 0, limit=5)
+            seen += fresh
         for writer in writers:
             writer.result()
     assert [entry.position for entry in seen] == list(range(1, 64))

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from saddlescope.contract.reports import Provenance
 from saddlescope.curvature.memory import DEFAULT_AVAILABLE, available_bytes, open_meters
 from workers.openings import open_files
 from workers.protocol import OUTPUT_FOLDER, REQUEST_FILE, Limits, Task
@@ -17,6 +18,8 @@ from workers.results import check_vector
 from workers.sandbox.layers import Confinement, lock
 from workers.sandbox.trial import make_cell
 from workers.vectors import safetensors_pieces
+
+PROVENANCE = Provenance()
 
 
 def test_a_vector_written_in_pieces_is_the_library_s_file(tmp_path: Path) -> None:
@@ -52,6 +55,7 @@ def test_a_locked_runner_reads_its_inputs_writes_its_outputs_and_sees_the_memory
         device="cpu",
         sandbox="basic",
         limits=limits,
+        provenance=PROVENANCE,
     )
     cell, parent = make_cell("cpu", {"few_system_calls"}, open_meters()), os.getpid()
     child = os.fork()
@@ -85,6 +89,7 @@ def test_an_output_that_was_planted_is_not_opened(tmp_path: Path) -> None:
         device="cpu",
         sandbox="basic",
         limits=Limits(file_bytes=1),
+        provenance=PROVENANCE,
     )
     with pytest.raises(FileExistsError):
         open_files(task)
