@@ -37,6 +37,7 @@ from service.exchange import Exchange
 from service.feed import Feed
 from service.parts import Parts
 from service.probes import probes_of
+from service.shared_reads import SharedReads
 
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, str] = {
@@ -72,6 +73,7 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     )
     app.state.parts = parts
     app.state.feed = Feed(parts.sessions)
+    app.state.reads = SharedReads(parts.glances)
     app.state.probes = probes_of(parts)
     app.add_middleware(tus.Versioned)
     app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)

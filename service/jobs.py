@@ -21,6 +21,7 @@ from service.multipart import broken, read_form
 from service.parts import Parts, PartsOf
 from service.problems import JobNotRetryable, NotFound, UnsupportedMediaType
 from service.requests import parse_body, parse_request, replace_parts
+from service.shared_reads import SharedReadsOf
 from service.submission import Accepted, Submission, check, estimate, submit
 from service.validation import artifact_ids
 from service.views import base_of, is_match, job_view, strong_etag, validated_json
@@ -88,7 +89,7 @@ async def post_job(
         if not files and not dry_run:
             # The common case in one piece: every way to a thread and back costs as much as the check itself.
             accepted = await run_in_threadpool(_checked_and_submitted, parts, submission)
-            return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+            return await _accepted(request, accepted, wait_seconds=preferred_wait(prefer))
         await run_in_threadpool(check, parts, submission)
         if dry_run:
             answer = await run_in_threadpool(estimate, parts, submission)
@@ -96,7 +97,7 @@ async def post_job(
         for writer in files:
             await commit_blob(writer)
     accepted = await run_in_threadpool(submit, parts, submission)
-    return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+    return await _accepted(request, accepted, wait_seconds=preferred_wait(prefer))
 
 
 @router.get("/v1/jobs/{job_id}", response_model=Job, responses={304: {"description": "Unchanged."}})
@@ -104,13 +105,15 @@ async def get_job(
     *,
     request: Request,
     job_id: str,
-    parts: PartsOf,
+    reads: SharedReadsOf,
     principal: Reader,
     prefer: Prefer = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The job now; with `Prefer: wait=N` when it is done, or with `If-None-Match` as well, when it has changed."""
-    row = await run_in_threadpool(job_or_404, parts, principal.project, job_id)
+    row = await reads.job(project=principal.project, job_id=job_id) if _JOB_ID.fullmatch(job_id) else None
+    if row is None:
+        raise _unknown_job()
     headers: dict[str, str] = {}
     base = base_of(request)
 
@@ -120,7 +123,7 @@ async def get_job(
     seconds = preferred_wait(prefer)
     if seconds is not None:
         until = is_done if if_none_match is None else lambda now: is_done(now) or has_news(now)
-        row = await wait_for(request, parts, row, seconds=seconds, until=until)
+        row = await wait_for(request, row, seconds=seconds, until=until)
         headers["preference-applied"] = f"wait={seconds}"
     if not row.status.is_terminal:
         headers["retry-after"] = "1"
@@ -147,7 +150,7 @@ async def retry_job(
     """Ask the same again, as a new job."""
     deadline = deadline_seconds(cancel_after)
     accepted = await retried(request, parts, principal.project, job_id, deadline=deadline)
-    return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+    return await _accepted(request, accepted, wait_seconds=preferred_wait(prefer))
 
 
 def cancelled(parts: Parts, project: str, job_id: str) -> JobRow:
@@ -235,11 +238,11 @@ async def _read(request: Request, parts: Parts, keep: ExitStack) -> tuple[JobReq
             raise UnsupportedMediaType("Send application/json, or multipart/form-data with a `request` part.")
 
 
-async def _accepted(request: Request, parts: Parts, accepted: Accepted, *, wait_seconds: int | None) -> Response:
+async def _accepted(request: Request, accepted: Accepted, *, wait_seconds: int | None) -> Response:
     row = accepted.job
     headers: dict[str, str] = {}
     if wait_seconds is not None:
-        row = await wait_for(request, parts, row, seconds=wait_seconds, until=is_done)
+        row = await wait_for(request, row, seconds=wait_seconds, until=is_done)
         headers["preference-applied"] = f"wait={wait_seconds}"
     job = job_view(row, base_of(request))
     headers |= {"location": job.urls.self, "retry-after": "0" if job.done else "1"}
