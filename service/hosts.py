@@ -31,7 +31,9 @@ def host_refusal(method: str, headers: Headers, settings: Settings) -> ServicePr
             "This service takes requests without a key, and so only under loopback's names and the host of "
             "SADDLESCOPE_PUBLIC_URL. Ask http://127.0.0.1, set that variable, or use keys."
         )
-    if method not in _READING and not all(_is_own_origin(origin, hosts, headers, settings) for origin in headers.getlist("origin")):
+    if method not in _READING and not all(
+        _is_own_origin(origin, hosts, headers, settings) for origin in headers.getlist("origin")
+    ):
         return Forbidden("A page of another origin may not change anything here.")
     return None
 
@@ -53,4 +55,7 @@ def _is_own_origin(origin: str, hosts: list[str], headers: Headers, settings: Se
         return headers.get("sec-fetch-site") in ("same-origin", "none")
     _, _, authority = origin.partition("://")
     public = urlsplit(settings.public_url or "")
-    return authority.lower() in {host.lower() for host in hosts} or origin.lower() == f"{public.scheme}://{public.netloc}".lower()
+    return (
+        authority.lower() in {host.lower() for host in hosts}
+        or origin.lower() == f"{public.scheme}://{public.netloc}".lower()
+    )

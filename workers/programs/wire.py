@@ -19,10 +19,10 @@ from pydantic import (
 
 from saddlescope.contract.vocabulary import FailureCode
 from workers.faults import JobFault, quoted
+from workers.programs.outline import check_counts
 
 SCHEMA_MAJOR = 8
-# A hundred layers of a transformer have some four thousand; each costs a tenth of a millisecond to read and check.
-MAX_NODES = 20_000
+MAX_ENTRIES = 100_000
 
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -136,8 +136,8 @@ Entries = dict[str, Annotated[Item, WrapValidator(_stop)]]
 
 
 class Graph(_Wire):
-    nodes: Annotated[Items[Node], Field(max_length=MAX_NODES)]
-    tensor_values: Annotated[Entries[TensorMeta], Field(max_length=2 * MAX_NODES)]
+    nodes: Items[Node]
+    tensor_values: Entries[TensorMeta]
 
 
 class ParameterInput(_Wire):
@@ -181,8 +181,8 @@ class OutputSpec(_Wire):
 
 
 class Signature(_Wire):
-    input_specs: Annotated[Items[InputSpec], Field(max_length=MAX_NODES)]
-    output_specs: Annotated[Items[OutputSpec], Field(max_length=MAX_NODES)]
+    input_specs: Items[InputSpec]
+    output_specs: Items[OutputSpec]
 
 
 class GraphModule(_Wire):
@@ -212,14 +212,15 @@ class Payload(_Wire):
 
 
 class _PayloadConfig(_Wire):
-    config: Annotated[Entries[Payload], Field(max_length=MAX_NODES)]
+    config: Annotated[Entries[Payload], Field(max_length=MAX_ENTRIES)]
 
 
 def parse_program(raw: bytes) -> ExportedProgram:
     """The exported program in `models/model.json`.
 
     Raises:
-        JobFault: `loss_invalid`, for an unknown schema version or JSON that is not a program.
+        JobFault: `loss_invalid`, for an unknown schema version or JSON that is not a program; `resource_limit` for one
+            of too many parts.
     """
     try:
         version = _Versioned.model_validate_json(raw).schema_version
@@ -228,12 +229,9 @@ def parse_program(raw: bytes) -> ExportedProgram:
                 f"the program is written in version {version.major}.{version.minor} of torch.export's schema; "
                 f"version {SCHEMA_MAJOR} is read here. Export it again with torch 2.11 to 2.13"
             )
+        check_counts(raw)
         return ExportedProgram.model_validate_json(raw)
     except ValidationError as wrong:
-        if _is_too_long(wrong):
-            raise JobFault(
-                FailureCode.RESOURCE_LIMIT, f"a program of at most {MAX_NODES} nodes is run here", "/loss/program"
-            ) from None
         raise _unreadable("models/model.json", _told(wrong)) from None
     except _WrongEntry as wrong:
         raise _unreadable("models/model.json", str(wrong)) from None
@@ -251,11 +249,6 @@ def parse_payloads(raw: bytes, path: str) -> dict[str, Payload]:
         raise _unreadable(path, _told(wrong)) from None
     except _WrongEntry as wrong:
         raise _unreadable(path, str(wrong)) from None
-
-
-def _is_too_long(wrong: ValidationError) -> bool:
-    first = wrong.errors(include_input=False, include_url=False, include_context=False)[0]
-    return first["type"] == "too_long" and first["loc"] == ("graph_module", "graph", "nodes")
 
 
 def _told(wrong: ValidationError) -> str:
