@@ -131,7 +131,9 @@ def references(root: Path) -> dict[str, str]:
     """Makes what must not be read, or is no checkpoint, in and around a folder that may be read; paths by name."""
     root.mkdir(exist_ok=True)
     (root.parent / "secret").write_bytes(SHARD)
-    made = {name: root / name.replace(" ", "-") for name in ("a link to itself", "a link out", "a pipe", "a link far out")}
+    made = {
+        name: root / name.replace(" ", "-") for name in ("a link to itself", "a link out", "a pipe", "a link far out")
+    }
     made["a link to itself"].symlink_to(made["a link to itself"])
     made["a link out"].symlink_to("../secret")
     made["a link far out"].symlink_to("/proc/self/environ")

@@ -244,14 +244,17 @@ def programs(folder: Path, marked: Path) -> dict[str, Case]:
     described["graph_module"]["graph"]["tensor_values"] |= {f"v{number}": value for number in range(100_000)}  # type: ignore[index,call-overload]
     fed = program(product_then_sum())
     fed["graph_module"]["signature"]["input_specs"] *= 30_000  # type: ignore[index,call-overload]
+    operand: Json = {"name": "self", "arg": tensor("x")}
+    wordy = node("neg.default", {}, [tensor("loss")]) | {"inputs": [operand] * 1_000}
     return cases | {
+        "program: 500,000 arguments": of(program([wordy] * 500), "loss_invalid"),
         "program: cut": case(good[: len(good) // 2], "loss_invalid"),
         "program: a checkpoint": case(save({"w": torch.ones(3)}), "loss_invalid"),
         "program: nothing in it": of(b"{}", "loss_invalid"),
         "program: 100,000 brackets": of(b"[" * 100_000, "loss_invalid"),
         "program: two million wrong numbers": of(many, "loss_invalid"),
-        "program: 100,000 described tensors": of(described, "loss_invalid"),
-        "program: 90,000 inputs": of(fed, "loss_invalid"),
+        "program: 100,000 described tensors": of(described, "resource_limit"),
+        "program: 90,000 inputs": of(fed, "resource_limit"),
         "program: another schema": of(plain | {"schema_version": {"major": 9, "minor": 1}}, "loss_invalid"),
         "program: a frozen batch": of(frozen, "loss_invalid"),
         "program: NaN in JSON": of(json.dumps(plain).replace("20", "NaN").encode(), "loss_invalid"),
@@ -315,6 +318,4 @@ def data() -> dict[str, Case]:
 
 
 def cases(folder: Path, marked: Path) -> dict[str, Case]:
-    return (
-        checkpoints(marked) | archives() | by_reference(folder) | losses() | programs(folder, marked) | data()
-    )
+    return checkpoints(marked) | archives() | by_reference(folder) | losses() | programs(folder, marked) | data()
