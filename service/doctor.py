@@ -98,8 +98,10 @@ def _broker(settings: Settings) -> Finding:
             }
     except (OperationalError, OSError):
         return problem("broker", "no connection", "start it, or mend SADDLESCOPE_BROKER_URL; jobs wait meanwhile")
-    except DoorbellMisconfiguredError as wrong:
-        return problem("broker", str(wrong), "unset these variables: neither the service nor a worker starts with them")
+    except DoorbellMisconfiguredError as misconfigured:
+        return problem(
+            "broker", str(misconfigured), "unset these variables: neither the service nor a worker starts with them"
+        )
     except RedisError:
         return warning(
             "broker",
