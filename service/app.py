@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI
@@ -80,5 +81,6 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     ):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=str(files("service").joinpath("static"))), name="static")
-    app.openapi = lambda: describe(app, max_artifact_bytes=parts.settings.max_artifact_bytes)  # type: ignore[method-assign] # FastAPI's documented way to extend it
+    description = partial(describe, app, max_artifact_bytes=parts.settings.max_artifact_bytes)
+    app.openapi = description  # type: ignore[method-assign] # FastAPI's documented way to extend it
     return app
