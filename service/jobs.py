@@ -34,7 +34,24 @@ router = APIRouter(tags=["jobs"])
 Prefer = Annotated[
     str | None, Header(description="`wait=N` (N ≤ 60): answer when the job is done, or after N seconds.")
 ]
-CancelAfter = Annotated[str | None, Header(description="Deadline of the job: `90s`, `10m` or `2h`.")]
+# The patterns of headers are described only; `headers` tells in words what is wrong with one.
+CancelAfter = Annotated[
+    str | None,
+    Header(
+        description="Deadline of the job, at most 30 days: `90s`, `10m` or `2h`.",
+        json_schema_extra={
+            "anyOf": [{"type": "string", "pattern": "^([1-9][0-9]{0,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]{0,1}h)$"}]
+        },
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The same key and body give the same job again.",
+        json_schema_extra={"anyOf": [{"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}]},
+    ),
+]
 _JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 _BODY = {
     "requestBody": {
@@ -69,7 +86,7 @@ async def post_job(
     principal: Submitter,
     prefer: Prefer = None,
     cancel_after: CancelAfter = None,
-    idempotency_key_: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+    idempotency_key_: IdempotencyKey = None,
     dry_run: Annotated[bool, Query(description="Validate and estimate; queue nothing.")] = False,
 ) -> Response:
     """Submit a job, as JSON or as a form whose file parts the JSON names by `{"part": name}`."""
