@@ -70,8 +70,8 @@ def panel(axes: Axes, case: Case) -> None:
         steps = [index * case["kept_every"] for index in range(len(middle))]
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(steps, middle, color=colour, linewidth=1.8, label=label)
-    axes.set_title(f"{case['title']}\n{verdicts(case)}", fontsize=9)
-    axes.set_ylim(bottom=0)
+    axes.set_title(f"{case['title']}\n{verdicts(case)}", fontsize=8.5)
+    axes.set_ylim(0, 1.04 * max(curve[0] for curve in curves_of(case, "alone")))
     axes.set_xlabel("steps from there", fontsize=8)
     axes.set_ylabel("loss", fontsize=8)
     axes.tick_params(labelsize=8)
@@ -90,30 +90,31 @@ def table(results: Mapping[str, object]) -> str:
             way: [curve[-1] for curve in curves_of(case, way)] for way in ("alone", "restarted", "random", "escape")
         }
         at_once = [outcome["loss_after_escape"] for outcome in outcomes if outcome["loss_after_escape"] is not None]
-        below = sum(
-            outcome["curves"]["escape"][-1] < outcome["curves"]["alone"][-1]
+        pairs = [
+            (outcome["curves"]["escape"][-1], outcome["curves"]["alone"][-1])
             for outcome in outcomes
             if "escape" in outcome["curves"]
-        )
+        ]
         cost = median(outcome["analysis_seconds"] / outcome["step_seconds"] for outcome in outcomes)
         cells = [
-            f"{case['title']}; {case['setting']}",
+            case["title"],
             verdicts(case),
             f"{median(outcome['loss'] for outcome in outcomes):.3g}",
             _between(at_once),
             str(case["num_steps"]),
             *(_between(last[way]) for way in ("alone", "restarted", "random", "escape")),
-            f"{below} of {len(outcomes)}",
+            f"{sum(escape < alone for escape, alone in pairs)} of {len(outcomes)}",
             f"{cost:.0f} steps",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    settings = [f"- *{case['title']}*: {case['setting']}." for case in results["cases"]]
     machine, versions = results["machine"], results["versions"]
     origin = (
         f"{results['date']}, {machine['processor']}, {machine['threads']} thread; "
         + ", ".join(f"{name} {number}" for name, number in versions.items())
         + "."
     )
-    return "\n".join([*lines, "", origin, ""])
+    return "\n".join([*lines, "", *settings, "", origin, ""])
 
 
 def _between(values: Sequence[float]) -> str:

@@ -161,7 +161,7 @@ CASES = (
     ),
     Case(
         "five_layers",
-        "Digits, 5 layers, smaller weights, momentum",
+        "Digits, 5 layers, tiny weights, momentum",
         "tanh, 32 units, weights at 0.05/√fan-in, gradient descent at 0.1 with momentum 0.9",
         partial(small_weights, depth=5, scale=0.05, optimizer=momentum),
     ),
