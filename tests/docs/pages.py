@@ -20,7 +20,7 @@ READER = """
 import json, subprocess, sys
 names = {"__name__": "__main__"}
 for place, language, code in json.load(sys.stdin):
-    print(f"-- {place}", file=sys.stderr, flush=True)
+    print(f"-- {place}", flush=True)
     if language == "python":
         exec(compile(code, place, "exec"), names)
     else:
@@ -57,8 +57,8 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def run_blocks(chosen: list[Block], *, url: str, folder: Path) -> str:
-    """What they print.
+def run_blocks(chosen: list[Block], *, url: str, folder: Path) -> list[str]:
+    """What each prints.
 
     Raises:
         AssertionError: with everything that was said, if one of them fails.
@@ -81,4 +81,6 @@ def run_blocks(chosen: list[Block], *, url: str, folder: Path) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    said = re.split(r"^-- .*\n", done.stdout, flags=re.MULTILINE)[1:]
+    assert len(said) == len(chosen), done.stdout
+    return said
