@@ -103,8 +103,8 @@ import saddlescope
 from saddlescope.contract.jobs import JobRequest
 with saddlescope.Client("http://127.0.0.1:9", retries=0) as client:
     assert client.url == "http://127.0.0.1:9"
-assert importlib.util.find_spec("torch") is None
-assert importlib.util.find_spec("fastapi") is None
+for absent in ("torch", "numpy", "fastapi"):
+    assert importlib.util.find_spec(absent) is None, absent
 print(saddlescope.__version__, saddlescope.__file__)
 """
     version, file = run(installed / "python", "-c", script, folder=tmp_path).split()
