@@ -20,7 +20,7 @@ READER = """
 import json, subprocess, sys
 names = {"__name__": "__main__"}
 for place, language, code in json.load(sys.stdin):
-    print(f"-- {place}", flush=True)
+    print(f"\\n-- {place}", flush=True)  # on a line of its own, whatever the block before left open
     if language == "python":
         exec(compile(code, place, "exec"), names)
     else:
