@@ -15,7 +15,7 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/python -m examples.demo
 
-# Ten seeds of eight trainings, from the plateau on with and without the way out; the figure and the table from the results.
+# Ten seeds of nine trainings, from the plateau on with and without the way out; the figure and the table from the results.
 demonstration: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m examples.way_out
 	$(BIN)/python -m docs.figures.way_out

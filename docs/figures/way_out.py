@@ -52,8 +52,8 @@ def draw(results: Mapping[str, object]) -> Figure:
     mpl.rcParams["svg.hashsalt"] = "saddlescope"
     mpl.rcParams["svg.fonttype"] = "none"
     mpl.rcParams["font.family"] = "sans-serif"
-    figure = Figure(figsize=(12.5, 6.2), layout="constrained", facecolor="white")
-    panels = figure.subplots(2, 4).flat
+    figure = Figure(figsize=(10.5, 8.8), layout="constrained", facecolor="white")
+    panels = figure.subplots(3, 3).flat
     for axes, case in zip(panels, results["cases"], strict=True):
         panel(axes, case)
     handles, labels = figure.axes[0].get_legend_handles_labels()

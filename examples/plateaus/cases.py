@@ -1,4 +1,4 @@
-"""The cases of the demonstration: five plateaus at saddles, and three trainings that the way out does not help."""
+"""The cases of the demonstration: six plateaus at saddles, and three trainings that the way out does not help."""
 
 from __future__ import annotations
 
@@ -81,6 +81,36 @@ def doubled_units(seed: int) -> Plateau:
     return Plateau(wide, task, None, 0)
 
 
+def added_units(seed: int) -> Plateau:
+    """A linear autoencoder, two matrices whose product has rank 3, trained to its end; then five units more, of almost no weight.
+
+    The end is the best rank 3 there is, and a saddle of rank 8: each further rank is one way down (Baldi, Hornik 1989).
+    """
+    images = digits.digits()["inputs"]
+    data = {"images": images - images.mean(0)}
+    task = Task(reconstruct, data, momentum)
+    narrow, wide = autoencoder(3, scale=0.3, seed=seed), autoencoder(8, scale=1e-4, seed=seed)
+    minimise(narrow, task)
+    with torch.no_grad():
+        wide[0].weight[:3].copy_(narrow[0].weight)
+        wide[1].weight[:, :3].copy_(narrow[1].weight)
+    return Plateau(wide, task, None, 0)
+
+
+def autoencoder(num_units: int, *, scale: float, seed: int) -> nn.Sequential:
+    draws = torch.Generator().manual_seed(seed)
+    network = nn.Sequential(
+        nn.Linear(digits.NUM_PIXELS, num_units, bias=False), nn.Linear(num_units, digits.NUM_PIXELS, bias=False)
+    )
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=scale, generator=draws)
+    return network
+
+
+def reconstruct(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    return functional.mse_loss(model(batch["images"]), batch["images"])
+
+
 def minimise(model: nn.Module, task: Task) -> None:
     """L-BFGS to a gradient of at most 1e-6 in every entry, or to rounding."""
     optimizer = torch.optim.LBFGS(
@@ -137,6 +167,12 @@ CASES = (
         "Digits, trained, then every unit doubled",
         "tanh, 2 units trained to the end and doubled to 4, weight decay 0.003; gradient descent at 0.1 with momentum 0.9",
         doubled_units,
+    ),
+    Case(
+        "added_units",
+        "Digits, linear autoencoder, units added",
+        "3 units trained to the end, 5 added at weights of 0.0001; squared error; gradient descent at 0.1 with momentum 0.9",
+        added_units,
     ),
     Case(
         "letters",
