@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test contract hostile fuzz chaos check format serve bench bench-gpu lock clean
+.PHONY: setup demo demonstration docs test contract hostile fuzz chaos check format serve bench bench-gpu lock clean
 
 setup: .venv/.ready
 
@@ -14,6 +14,15 @@ setup: .venv/.ready
 
 demo: setup
 	$(BIN)/python -m examples.demo
+
+# Ten seeds of nine trainings, from the plateau on with and without the way out; the figure and the table from the results.
+demonstration: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m examples.way_out
+	$(BIN)/python -m docs.figures.way_out
+
+docs: setup
+	$(BIN)/python -m docs.generate reference
+	$(BIN)/python -m docs.generate site build/site
 
 serve: setup
 	$(BIN)/python -m service --host 127.0.0.1 --port 8000 --data ./data

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import load, products, scrape, toy_latency, uploads
+from benchmarks import load, products, scrape, start_up, toy_latency, uploads
 from benchmarks.peers import compare, dense_verdict
 from benchmarks.promises import Promise, print_table
 
@@ -23,6 +23,7 @@ class Benchmark:
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark("start_up", start_up.run, partial(start_up.run, 3)),
     Benchmark("toy_latency", toy_latency.run),
     Benchmark("load", load.run, partial(load.run, quick=True)),
     Benchmark("uploads", uploads.run, partial(uploads.run, 2**28)),
