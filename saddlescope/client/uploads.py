@@ -76,6 +76,13 @@ def upload_of_bytes(content: bytes) -> Upload:
 
 def upload_of_file(path: Path) -> Upload:
     """Raises: FileNotFoundError if the path does not exist."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Upload(f"sha256:{digest}", body_of_file(path))
+
+
+def body_of_file(path: Path) -> Body:
+    """Raises: FileNotFoundError if the path does not exist."""
 
     def chunks(offset: int = 0) -> Iterator[bytes]:
         with path.open("rb") as file:
@@ -83,9 +90,7 @@ def upload_of_file(path: Path) -> Upload:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Upload(f"sha256:{digest}", Body(path.stat().st_size, chunks))
+    return Body(path.stat().st_size, chunks)
 
 
 def safetensors_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
