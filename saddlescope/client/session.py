@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Unpack, final
 
 from saddlescope.client import progress as progress_bar
-from saddlescope.client.answers import JobPage, parse
+from saddlescope.client.answers import parse
 from saddlescope.client.errors import ConnectionFailed, RateLimited, ServerError, Spooled
-from saddlescope.client.fetching import fetch_escape
+from saddlescope.client.fetching import download, fetch_escape
 from saddlescope.client.following import follow
 from saddlescope.client.job import Job
+from saddlescope.client.listing import filters_of, list_jobs
 from saddlescope.client.requests import Loss, RequestValues, Submission, build_submission
 from saddlescope.client.sending import send
 from saddlescope.client.spool import Delivery, Spool, Waiting, deliver, submission_key
@@ -25,7 +26,6 @@ from saddlescope.contract.jobs import Event
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-PAGE_SIZE = 100
 
 
 @final
@@ -173,26 +173,23 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[Job]:
         """Jobs from the newest, page by page; at most `limit`."""
-        filters: dict[str, str | int | list[str]] = {}
-        if status is not None:
-            filters["status"] = JobStatus(status).value
-        if verdict is not None:
-            filters["verdict"] = Verdict(verdict).value
-        if run is not None:
-            filters["run"] = run
-        if labels:
-            filters["label"] = [f"{name}:{value}" for name, value in labels.items()]
-        after: str | None = None
-        left = limit
-        while left is None or left > 0:
-            size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            page_filters = filters | {"limit": size} | ({} if after is None else {"after": after})
-            page = parse(JobPage, self._transport.send(Call("GET", "/v1/jobs", params=page_filters)).content)
-            yield from (Job(self._transport, info) for info in page.data)
-            after = page.next
-            if after is None or not page.has_more:
-                return
-            left = None if left is None else left - len(page.data)
+        filters = filters_of(status=status, verdict=verdict, run=run, labels=labels)
+        return list_jobs(self._transport, filters, limit=limit)
+
+    def export_jobs(
+        self,
+        path: Path,
+        *,
+        status: JobStatus | str | None = None,
+        verdict: Verdict | str | None = None,
+        run: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write every job of the query to a .csv or .ndjson file, by the file's name."""
+        if path.suffix not in (".csv", ".ndjson"):
+            raise ValueError(f"{path} should end with .csv or .ndjson")
+        filters = filters_of(status=status, verdict=verdict, run=run, labels=labels)
+        download(self._transport, f"/v1/jobs{path.suffix}", path, params=filters)
 
     def events(
         self, job: Job | str | None = None, *, run: str | None = None, after: str | None = None
@@ -220,5 +217,5 @@ class Client:
         return fetch_escape(self._transport, job_id, index)
 
     def save(self, job_id: str, name: str, path: Path) -> None:
-        """Write an artefact of a finished job to a file; names as in the contract, `spectrum.csv` for example."""
-        path.write_bytes(self._transport.send(Call("GET", f"/v1/jobs/{job_id}/{name}")).content)
+        """Write a result of a finished job to a file; names as in the contract, `spectrum.csv` or `bundle` for example."""
+        download(self._transport, f"/v1/jobs/{job_id}/{name}", path)
