@@ -76,8 +76,10 @@ class Escape:
     rebase: Callable[[], float] | None = None
 
     def __call__(self, answer: Answer, training: Training) -> None:
-        way = next((escape for escape in answer.report.escapes if escape.verified), None)
-        if way is None or answer.report.advice.action is not Action.ESCAPE:
+        if answer.report.advice.action is not Action.ESCAPE or not answer.report.escapes:
+            return
+        way = answer.report.escapes[0]  # the best, and verified, or it would not be advised
+        if not way.verified:
             return
         if training.is_at_snapshot():
             loss = way.apply_(training.model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from saddlescope.contract.vocabulary import Verdict
@@ -30,6 +31,8 @@ class Answer:
     job: str
     url: str
     """The job's page on the dashboard."""
+    fingerprint: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """The digest of each tensor of the checkpoint."""
 
     @property
     def verdict(self) -> Verdict:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from typing import TypeAlias, final
 
 from saddlescope.callbacks.answers import Answer, Snapshot
 from saddlescope.callbacks.boundary import Boundary, log
-from saddlescope.client.errors import JobCancelled, JobFailed, SaddlescopeError
+from saddlescope.callbacks.snapshots import fingerprint
+from saddlescope.client.errors import JobCancelled, JobFailed, NotFound, SaddlescopeError, UnreadableAnswer
 from saddlescope.client.job import Job
 from saddlescope.client.requests import Loss, RequestValues
 from saddlescope.client.session import Client
@@ -36,6 +37,14 @@ class Question:
     max_spooled: int
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is remembered of a snapshot until its answer comes."""
+
+    step: int
+    fingerprint: Mapping[str, bytes]
+
+
 @dataclass
 class _Pace:
     """When to try the service again after it did not answer."""
@@ -56,8 +65,8 @@ class _Pace:
 class Asker:
     """Takes snapshots from the training thread and gives answers back; bounded on every side, and never raises there.
 
-    At most one snapshot waits in memory, `max_spooled` on disk, and the last eight jobs are followed. What comes on top is
-    left out, and counted.
+    At most one snapshot waits in memory, `max_spooled` on disk, and nothing is asked while eight jobs are under way. What
+    comes on top is left out, and counted.
     """
 
     client: Client
@@ -67,8 +76,9 @@ class Asker:
     num_spooled: int = 0
     answers: deque[Answer] = field(default_factory=lambda: deque(maxlen=MAX_FOLLOWED))
     _queue: Queue[Snapshot] = field(default_factory=lambda: Queue(1))
-    _followed: deque[tuple[int, Job]] = field(default_factory=lambda: deque(maxlen=MAX_FOLLOWED))
-    _steps: dict[str, int] = field(default_factory=dict)
+    _followed: list[tuple[_Asked, Job]] = field(default_factory=list)
+    _asked: dict[str, _Asked] = field(default_factory=dict)
+    _next_poll: float = 0.0
     _pace: _Pace = field(default_factory=_Pace)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -80,21 +90,24 @@ class Asker:
 
     def has_room(self) -> bool:
         """Whether a snapshot taken now would be kept."""
-        return not self._queue.full() and self.num_spooled < self.question.max_spooled
+        return (
+            not self._queue.full()
+            and self.num_spooled < self.question.max_spooled
+            and len(self._followed) < MAX_FOLLOWED
+        )
 
-    def ask(self, snapshot: Snapshot) -> bool:
-        """Hand over a snapshot without waiting; False if there is no room for it."""
+    def ask(self, snapshot: Snapshot) -> None:
+        """Hand over a snapshot without waiting; it is dropped if there is no room for it."""
         try:
             self._queue.put_nowait(snapshot)
         except Full:
             self.drop(snapshot.step)
-            return False
-        return True
 
     def drop(self, step: int) -> None:
         """Count a snapshot that was not taken."""
         self.num_dropped += 1
-        log.info("step %d: not asked, since earlier questions still wait (%d so far)", step, self.num_dropped)
+        if self.num_dropped.bit_count() == 1:  # an outage of days must not fill the log
+            log.info("step %d: not asked, since earlier questions still wait (%d so far)", step, self.num_dropped)
 
     def close(self, seconds: float) -> None:
         """Let the thread write what it holds and try once to send it; after so many seconds it is left behind."""
@@ -124,15 +137,15 @@ class Asker:
         asked = self.question
         metadata = {"train_loss": snapshot.train_loss} if snapshot.train_loss is not None else None
         values: RequestValues = {**asked.values, "run": asked.run, "step": snapshot.step, "metadata": metadata}
+        remembered = _Asked(snapshot.step, fingerprint(snapshot.tensors))
         try:
             waiting = self.client.keep(snapshot.tensors, asked.loss, asked.data, **values)
         except OSError as full:
             log.warning("step %d: the spool takes nothing (%s); sending from memory", snapshot.step, full)
-            self._followed.append(
-                (snapshot.step, self.client.submit(snapshot.tensors, asked.loss, asked.data, **values))
-            )
+            job = self.client.submit(snapshot.tensors, asked.loss, asked.data, **values)
+            self._followed.append((remembered, job))
         else:
-            self._steps[waiting.key] = snapshot.step
+            self._asked[waiting.key] = remembered
             self.num_spooled = sum(1 for _ in self.client.spool)
 
     def _exchange(self) -> None:
@@ -150,29 +163,34 @@ class Asker:
 
     def _send(self) -> None:
         for delivery in self.client.send_spooled():
-            step = self._steps.pop(delivery.waiting.key, None)
+            asked = self._asked.pop(delivery.waiting.key, None)
             if delivery.job is None:
-                log.warning("step %s: the service refused the question: %s", step, delivery.refusal)
-            elif step is None:
+                log.warning("%s: the service refuses it: %s", delivery.waiting.folder.name, delivery.refusal)
+            elif asked is None:
                 log.info("%s: sent, from an earlier run", delivery.job.id)
             else:
-                self._followed.append((step, delivery.job))
-                log.info("step %d: asked, %s", step, delivery.job.info.urls.web)
+                self._followed.append((asked, delivery.job))
+                log.info("step %d: asked, %s", asked.step, delivery.job.info.urls.web)
         self.num_spooled = sum(1 for _ in self.client.spool)
 
     def _follow(self) -> None:
-        for step, job in list(self._followed):
-            if not job.refresh().done:
-                continue
-            self._followed.remove((step, job))
+        if time.monotonic() < self._next_poll:
+            return
+        self._next_poll = time.monotonic() + POLL_SECONDS
+        for asked, job in list(self._followed):
             try:
-                answer = Answer(step, job.report(), job.id, job.info.urls.web)
-            except (JobFailed, JobCancelled) as ended:
-                log.warning("step %d: %s", step, ended)
+                if not job.refresh().done:
+                    continue
+                answer = Answer(asked.step, job.report(), job.id, job.info.urls.web, asked.fingerprint)
+            except (JobFailed, JobCancelled, NotFound, UnreadableAnswer) as ended:
+                self._followed.remove((asked, job))
+                log.warning("step %d: no answer: %s", asked.step, ended)
                 continue
-            if answer.report.advice.action is Action.ESCAPE and answer.report.escapes:
-                _ = answer.report.escapes[0].vector  # fetched here: the training thread must not
-            log.info("step %d: %s %s", step, answer.report.summary, answer.url)
+            if answer.report.advice.action is Action.ESCAPE:
+                for way in answer.report.escapes[:1]:
+                    _ = way.vector  # fetched here, since the training thread must not
+            self._followed.remove((asked, job))
+            log.info("step %d: %s %s", asked.step, answer.report.summary, answer.url)
             self.answers.append(answer)
             for tell in self.tell:
                 with Boundary("passing an answer on"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, final
 
@@ -88,7 +89,6 @@ class Observer:
         )
         self._boundary = Boundary("the callback")
         self._is_watching: bool | None = None
-        self._snapshot: Snapshot | None = None
 
     @property
     def num_dropped(self) -> int:
@@ -141,24 +141,19 @@ class Observer:
             return
         loss = self._occasions.last_loss
         tensors = copy_state(self._select(model))
-        snapshot = Snapshot(step, tensors, None if loss is None else float(loss))
-        if self._asker.ask(snapshot):
-            self._snapshot = None if self._react is only_log else snapshot
+        self._asker.ask(Snapshot(step, tensors, None if loss is None else float(loss)))
 
     def _act(
         self, answer: Answer, step: int, model: Module, optimizers: Sequence[Optimizer], schedulers: Sequence[object]
     ) -> None:
-        selected, snapshot = self._select(model), self._snapshot
-
-        def is_at_snapshot() -> bool:
-            return snapshot is not None and snapshot.step == answer.step and is_unchanged(selected, snapshot.tensors)
-
+        selected = self._select(model)
+        is_at_snapshot = partial(is_unchanged, selected, answer.fingerprint)
         self._react(answer, Training(selected, tuple(optimizers), tuple(schedulers), step, is_at_snapshot))
 
 
 def _frozen(data: Content | None) -> Content | None:
     """Tensors as bytes: what the trainer does to them afterwards does not reach the questions."""
-    if not isinstance(data, Mapping):
+    if not isinstance(data, Mapping | tuple | list):
         return data
     _, upload = prepare(data, what="data")
     return data if upload is None else b"".join(upload.body.chunks())

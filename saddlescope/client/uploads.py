@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from pydantic import JsonValue
 
+from saddlescope.client.batches import named
 from saddlescope.client.transport import Body
 from saddlescope.contract.sources import ArtifactSource, CheckpointSource, InlineSource, ObjectSource, PathSource
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 Tensors: TypeAlias = "Mapping[str, Tensor] | Mapping[str, Array] | Mapping[str, JsonValue]"
-Content: TypeAlias = "Tensors | Path | str | bytes | PathSource | ObjectSource"
+Content: TypeAlias = "Tensors | Sequence[Tensor] | Sequence[Array] | Path | str | bytes | PathSource | ObjectSource"
 CHUNK_BYTES = 1 << 20
 
 
@@ -40,8 +41,8 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
     """The source that names the content in a request, and the upload that it needs, if any.
 
     Args:
-        content: tensors or arrays by name (sent as safetensors), numbers by name (sent in the request), a path, bytes,
-            or a reference that the service's workers can read themselves.
+        content: tensors or arrays by name (sent as safetensors; a tuple is named as `export_loss` names it), numbers by name
+            (sent in the request), a path, bytes, or a reference that the service's workers can read themselves.
         what: the argument's name, for messages.
 
     Raises:
@@ -55,11 +56,12 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
         upload = upload_of_file(Path(content))
     elif isinstance(content, bytes):
         upload = upload_of_bytes(content)
-    elif isinstance(content, Mapping):
-        numbers = _inline(content)
+    elif isinstance(content, Mapping | tuple | list):
+        tensors = named(content)
+        numbers = _inline(tensors)
         if numbers is not None:
             return InlineSource(inline=numbers), None
-        upload = upload_of_bytes(safetensors_bytes(content, what=what))
+        upload = upload_of_bytes(safetensors_bytes(tensors, what=what))
     else:
         raise TypeError(f"{what} is a {type(content).__name__}; expected tensors by name, a path or bytes")
     return ArtifactSource(artifact=upload.artifact), upload

@@ -45,13 +45,9 @@ def submit(
         content = parse_content(checkpoint, "--checkpoint")
         parsed_loss = parse_loss(loss)
         parsed_data = None if data is None else parse_content(data, "--data")
-        values = RequestValues(
-            run=run,
-            step=step,
-            labels=parse_pairs(label, "--label"),
-            force=force,
-            cancel_after=cancel_after,
-            **parse_options(parse_pairs(option, "--option")).model_dump(mode="json", exclude_unset=True),
+        values = parse_options(parse_pairs(option, "--option"))
+        values |= RequestValues(
+            run=run, step=step, labels=parse_pairs(label, "--label"), force=force, cancel_after=cancel_after
         )
         if spool is not None:
             _print_waiting(client.keep(content, parsed_loss, parsed_data, **values), as_json)
