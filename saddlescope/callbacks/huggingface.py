@@ -52,11 +52,13 @@ class HuggingFaceCallback:
         state: TrainerState,
         control: object,
         *,
-        model: Module,
+        model: Module | None = None,
         optimizer: Optimizer | None = None,
         lr_scheduler: object = None,
         **_: object,
     ) -> None:
+        if model is None:
+            return
         self.observer.at_step(
             state.global_step,
             model,

@@ -19,10 +19,6 @@ class LightningTrainer(Protocol):
 
     @property
     def global_step(self) -> int: ...
-    @property
-    def optimizers(self) -> Sequence[Optimizer]: ...
-    @property
-    def lr_scheduler_configs(self) -> Sequence[object]: ...
 
 
 @final
@@ -61,10 +57,11 @@ class LightningCallback:
         # Batches whose gradients are accumulated are no steps.
         if trainer.global_step != self._last_step:
             self._last_step = trainer.global_step
-            schedulers = [getattr(config, "scheduler", None) for config in trainer.lr_scheduler_configs]
-            self.observer.at_step(
-                trainer.global_step, pl_module, optimizers=tuple(trainer.optimizers), schedulers=schedulers
-            )
+            # Asked for softly: these have moved between versions, and a name that is gone must not end training.
+            configs: Sequence[object] = getattr(trainer, "lr_scheduler_configs", ())
+            optimizers: Sequence[Optimizer] = getattr(trainer, "optimizers", ())
+            schedulers = [getattr(config, "scheduler", None) for config in configs]
+            self.observer.at_step(trainer.global_step, pl_module, optimizers=optimizers, schedulers=schedulers)
 
     def on_train_end(self, trainer: LightningTrainer, pl_module: Module) -> None:
         self.observer.close()

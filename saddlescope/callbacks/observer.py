@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -139,9 +140,11 @@ class Observer:
         if not self._asker.has_room():
             self._asker.drop(step)
             return
-        loss = self._occasions.last_loss
         tensors = copy_state(self._select(model))
-        self._asker.ask(Snapshot(step, tensors, None if loss is None else float(loss)))
+        seen = self._occasions.last_loss
+        loss = math.nan if seen is None else float(seen)
+        # Only a number: JSON has no word for what a run that diverges reports.
+        self._asker.ask(Snapshot(step, tensors, loss if math.isfinite(loss) else None))
 
     def _act(
         self, answer: Answer, step: int, model: Module, optimizers: Sequence[Optimizer], schedulers: Sequence[object]

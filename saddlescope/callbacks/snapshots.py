@@ -53,7 +53,7 @@ def _digest(tensor: Tensor) -> bytes:
     import torch  # noqa: PLC0415  who trains has torch
 
     content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(memoryview(content.numpy())).digest()
+    return hashlib.sha256(content.numpy().data).digest()
 
 
 def rank() -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 from pydantic import JsonValue
 
 from saddlescope.client.batches import named
+from saddlescope.client.tensor_stream import NoSuchDtype, Part, tensor_stream
 from saddlescope.client.transport import Body
 from saddlescope.contract.sources import ArtifactSource, CheckpointSource, InlineSource, ObjectSource, PathSource
 
@@ -61,7 +62,7 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
         numbers = _inline(tensors)
         if numbers is not None:
             return InlineSource(inline=numbers), None
-        upload = upload_of_bytes(safetensors_bytes(tensors, what=what))
+        upload = upload_of_tensors(tensors, what=what)
     else:
         raise TypeError(f"{what} is a {type(content).__name__}; expected tensors by name, a path or bytes")
     return ArtifactSource(artifact=upload.artifact), upload
@@ -95,8 +96,8 @@ def body_of_file(path: Path) -> Body:
     return Body(path.stat().st_size, chunks)
 
 
-def safetensors_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
-    """Tensors or arrays as safetensors, copied where they share memory (tied weights) or are not contiguous.
+def upload_of_tensors(tensors: Mapping[str, object], *, what: str) -> Upload:
+    """Tensors or arrays as safetensors, read where they are: what is contiguous and on the host is not copied.
 
     Raises:
         TypeError: if an entry is no dense tensor or numeric array.
@@ -105,37 +106,36 @@ def safetensors_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
     if strangers:
         shown = ", ".join(f"{name!r} ({type(tensors[name]).__name__})" for name in strangers[:5])
         raise TypeError(f"{what} holds entries that are no tensors: {shown}; leave them out")
-    arrays = {name: value for name, value in tensors.items() if _is_numpy(value)}
-    if len(arrays) == len(tensors):
-        return _numpy_bytes(arrays, what=what)
-    return _torch_bytes(tensors, what=what)
+    try:
+        stream = tensor_stream({name: _part(name, value, what=what) for name, value in tensors.items()})
+    except NoSuchDtype as unknown:
+        raise TypeError(f"{what} holds {unknown}; only numbers can be sent") from None
+
+    def chunks(offset: int = 0) -> Iterator[bytes]:
+        return stream.chunks(offset, chunk_bytes=CHUNK_BYTES)
+
+    digest = hashlib.sha256()
+    for chunk in chunks():
+        digest.update(chunk)
+    return Upload(f"sha256:{digest.hexdigest()}", Body(stream.num_bytes, chunks))
 
 
-def _numpy_bytes(arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]], *, what: str) -> bytes:
-    import numpy as np  # noqa: PLC0415  here only if the caller has it
-    from safetensors.numpy import save  # noqa: PLC0415
+def _part(name: str, value: object, *, what: str) -> Part:
+    if _is_numpy(value):
+        import numpy as np  # noqa: PLC0415  here only if the caller has it
 
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"{what} holds {name!r} with dtype {array.dtype}; only numbers can be sent")
-    return save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
-
-
-def _torch_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
+        if value.dtype.kind not in "biufc":
+            raise TypeError(f"{what} holds {name!r} with dtype {value.dtype}; only numbers can be sent")
+        little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+        return Part(value.dtype.name, value.shape, little.reshape(-1).view(np.uint8).data)
     import torch  # noqa: PLC0415  here only if the caller has it
-    from safetensors.torch import save  # noqa: PLC0415
 
-    dense: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for name, value in tensors.items():
-        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise TypeError(f"{what} holds {name!r}, which is sparse, quantized or without values; send a dense tensor")
-        tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        storage = tensor.untyped_storage().data_ptr()
-        dense[name] = tensor.clone() if storage in storages else tensor
-        storages.add(storage)
-    return save(dense)
+    tensor = torch.as_tensor(value)
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise TypeError(f"{what} holds {name!r}, which is sparse, quantized or without values; send a dense tensor")
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    content = tensor.reshape(-1).view(torch.uint8).numpy()
+    return Part(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), content.data)
 
 
 def _inline(tensors: Mapping[str, object]) -> dict[str, JsonValue] | None:

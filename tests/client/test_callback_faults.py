@@ -233,3 +233,10 @@ def test_a_question_that_failed_is_logged_and_forgotten(
         callback.step(1.0, step=10**6)
         train(model, callback, until=lambda: "parameter_mismatch" in caplog.text)
     assert callback.observer.num_failures == 0
+
+
+def test_a_run_that_diverges_asks_without_its_loss(tmp_path: Path) -> None:
+    with PlainCallback(Toy(), loss=TOY, run="r", every=1, url=NOWHERE, spool=tmp_path) as callback:
+        callback.step(torch.tensor(float("nan")))
+    (body,) = tmp_path.glob("waiting/*/body.json")
+    assert "metadata" not in json.loads(body.read_text(), parse_constant=pytest.fail)

@@ -76,8 +76,8 @@ def test_a_state_dict_with_tied_weights_is_analysed_as_it_is(url: str) -> None:
     data = (words, words)
     with Client(url) as client:
         report = client.submit(model.state_dict(), export_loss(model, tied_loss, data), data).wait(120)
-    assert report.num_parameters == 21, "a tied weight is one"
-    assert report.loss == pytest.approx(float(tied_loss(model, data).detach()), rel=1e-9)
-    if report.escapes:
-        promised = report.escapes[0].apply_(model)
-        assert float(tied_loss(model, data).detach()) == pytest.approx(promised, rel=1e-6)
+        assert report.num_parameters == 21, "a tied weight is one"
+        assert report.loss == pytest.approx(float(tied_loss(model, data).detach()), rel=1e-9)
+        if report.escapes:
+            promised = report.escapes[0].apply_(model)
+            assert float(tied_loss(model, data).detach()) == pytest.approx(promised, rel=1e-6)
