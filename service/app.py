@@ -28,6 +28,7 @@ from service import (
     jobs,
     listing,
     pages,
+    pictures,
     reference,
     results,
     runs,
@@ -82,7 +83,7 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     tell_problems(app)
     # Exports before jobs: `/v1/jobs.csv` is no job.
     for part in (
-        *(artifacts, uploads, exports, listing, jobs, attempts, events, results, runs),
+        *(artifacts, uploads, exports, listing, jobs, attempts, events, results, pictures, runs),
         *(webhooks, deliveries, health, reference, signing_in, actions, pages),
     ):
         app.include_router(part.router)
