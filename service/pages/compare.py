@@ -12,11 +12,14 @@ from fastapi.responses import HTMLResponse
 
 from saddlescope.contract.jobs import JobRequest
 from service.access import Visitor
+from service.charts import overlay_chart
 from service.differences import compared
 from service.directions import TooLarge, alignments, check_size
 from service.jobs import job_or_404
+from service.pages.figures import Figure
 from service.parts import Parts, PartsOf
 from service.rendering import page
+from service.results import read_spectrum
 from store.jobs import find_request
 from store.records import JobRow
 from store.reports import StoredReport, find_report
@@ -69,7 +72,7 @@ def compare_page(
         shows_all=all,
         only_query="?" + urlencode(query),
         all_query="?" + urlencode([*query, ("all", "true")]),
-        figure_shown=None,
+        figure_shown=_overlay(parts, jobs),
         alignment=_alignment(parts, jobs),
     )
 
@@ -82,6 +85,14 @@ def _compared(parts: Parts, project: str, job_id: str) -> Compared:
             find_report(session, project=project, job_id=job_id),
             find_request(session, project=project, job_id=job_id),
         )
+
+
+def _overlay(parts: Parts, jobs: list[Compared]) -> Figure | None:
+    spectra = [
+        (one.job.id[-8:], read_spectrum(parts, one.stored, one.job.id)) for one in jobs if one.stored is not None
+    ]
+    picture = overlay_chart(spectra)
+    return None if picture is None else Figure("Spectra", picture)
 
 
 def _alignment(parts: Parts, jobs: list[Compared]) -> Alignment | None:

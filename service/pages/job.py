@@ -9,11 +9,11 @@ from fastapi.responses import HTMLResponse
 
 from saddlescope.contract.reports import Escape, Report
 from service.access import Visitor
-from service.charts import escape_chart, landscape_chart, spectrum_chart
-from service.directions import TooLarge, check_size
+from service.charts import contour_chart, escape_chart, shares_chart, spectrum_chart, surface_chart
+from service.directions import TooLarge, check_size, tensor_shares
 from service.failures import FAILURES
 from service.jobs import job_or_404
-from service.pages.figures import Figure
+from service.pages.figures import Figure, figures
 from service.parts import Parts, PartsOf
 from service.rendering import page
 from service.results import read_landscape, read_spectrum
@@ -33,8 +33,7 @@ class ShownEscape:
     """One way out: its curve, and in which tensors it lies, or why that is not told."""
 
     escape: Escape
-    curve: Figure | None
-    shares: Figure | None
+    pictures: list[Figure]
     no_shares: str | None
 
 
@@ -66,22 +65,36 @@ def job_page(request: Request, job_id: str, parts: PartsOf, visitor: Visitor) ->
 
 def _figures(parts: Parts, stored: StoredReport, job_id: str) -> list[Figure]:
     at = f"/v1/jobs/{job_id}"
-    figures = [Figure("Spectrum", spectrum_chart(read_spectrum(parts, stored, job_id)), f"{at}/spectrum.svg")]
+    spectrum = spectrum_chart(read_spectrum(parts, stored, job_id))
+    shown = figures(("Spectrum", spectrum, f"{at}/spectrum.svg"))
     landscape = read_landscape(parts, stored, job_id)
-    if landscape is not None:
-        figures.append(Figure("Error surface", landscape_chart(landscape), f"{at}/landscape.svg"))
-    return figures
+    if landscape is None:
+        return shown
+    return shown + figures(
+        ("Error surface", contour_chart(landscape), f"{at}/contours.svg"),
+        ("Its quadratic model", contour_chart(landscape, model=True), None),
+        ("Error surface in space", surface_chart(landscape), f"{at}/surface.svg"),
+        ("Its quadratic model in space", surface_chart(landscape, model=True), None),
+    )
 
 
 def _escapes(parts: Parts, stored: StoredReport, report: Report) -> list[ShownEscape]:
     refused = _no_shares(parts, stored)
     shown = []
-    for escape in report.escapes:
-        name, curve, shares = f"direction {escape.index}", None, None
-        if escape.index < _SHOWN and (picture := escape_chart(escape)) is not None:
-            curve = Figure(f"Loss along {name}", picture)
-        shown.append(ShownEscape(escape, curve, shares, refused))
+    for escape, blob in zip(report.escapes, stored.escape_blobs, strict=True):
+        pictures: list[Figure] = []
+        if escape.index < _SHOWN:
+            name = f"direction {escape.index}"
+            pictures += figures((f"Loss along {name}", escape_chart(escape), _picture_url(report, escape)))
+            if refused is None:
+                with parts.blobs.open(blob) as file:
+                    pictures += figures((f"Where {name} lies", shares_chart(tensor_shares(file)), None))
+        shown.append(ShownEscape(escape, pictures, refused))
     return shown
+
+
+def _picture_url(report: Report, escape: Escape) -> str:
+    return f"/v1/jobs/{report.job}/escapes/{escape.index}.svg"
 
 
 def _no_shares(parts: Parts, stored: StoredReport) -> str | None:

@@ -10,6 +10,8 @@ from fastapi.responses import HTMLResponse
 
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from service.access import Visitor
+from service.charts import ratio_chart
+from service.pages.figures import Figure, checkpoint_of
 from service.pages.looking import PageFilters, filter_pairs
 from service.parts import PartsOf
 from service.rendering import page
@@ -37,12 +39,14 @@ def landscape_page(
         total = len(listed)
         if total == MAX_POINTS:
             total = count_measured(session, project=visitor.project, filters=filters)
+    points = [checkpoint_of(one.job, one.numbers) for one in listed]
+    picture = ratio_chart(points, against=against.value)
     narrowed = [*filter_pairs(filters)]
     links = {choice: "?" + urlencode([("against", choice.value), *narrowed]) for choice in Against}
     return page(
         request,
         "landscape.html",
-        figure_shown=None,
+        figure_shown=None if picture is None else Figure(picture.title, picture),
         listed=listed,
         total=total,
         filters=filters,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,13 +10,12 @@ from fastapi.responses import HTMLResponse
 from pydantic import BeforeValidator
 
 from service.access import Visitor
-from service.charts import history_chart
+from service.charts import Series, history_charts
 from service.listing import Text
-from service.pages.figures import Figure
+from service.pages.figures import Figure, checkpoint_of
 from service.parts import PartsOf
 from service.rendering import page
 from service.runs import MAX_RUNS, name_of, points_of
-from store.numbers import ReportNumbers
 from store.runs import RunPoint, list_runs
 
 router = APIRouter(include_in_schema=False)
@@ -44,29 +43,9 @@ def run_page(
         name=name_of(shown[0][1]) or run_id,
         shown=shown,
         others=[run for run in runs if run.id != run_id],
-        figures=_figures(shown[0][1]),
+        figures=[Figure(picture.title, picture) for picture in history_charts([_series(*one) for one in shown])],
     )
 
 
-_HISTORIES: tuple[tuple[str, Callable[[ReportNumbers], float]], ...] = (
-    ("loss", lambda numbers: numbers.loss),
-    ("gradient norm", lambda numbers: numbers.gradient_norm),
-    ("λ_min", lambda numbers: numbers.lambda_min),
-    ("λ_max", lambda numbers: numbers.lambda_max),
-    ("index n₋/n", lambda numbers: numbers.index),
-    ("minimum ratio", lambda numbers: numbers.minimum_ratio),
-)
-
-
-def _figures(points: Sequence[RunPoint]) -> list[Figure]:
-    figures = []
-    for name, read in _HISTORIES:
-        known = [
-            (point.job.run.step, read(point.numbers))
-            for point in points
-            if point.numbers is not None and point.job.run is not None and point.job.run.step is not None
-        ]
-        picture = history_chart([step for step, _ in known], [value for _, value in known], name=name)
-        if picture is not None:
-            figures.append(Figure(name, picture))
-    return figures
+def _series(run_id: str, points: Sequence[RunPoint]) -> Series:
+    return Series(name_of(points) or run_id, [checkpoint_of(point.job, point.numbers) for point in points])
