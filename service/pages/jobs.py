@@ -70,23 +70,23 @@ def jobs_page(request: Request, parts: PartsOf, visitor: Visitor, looking: Looki
 @router.get("/jobs.{form}")
 def jobs_file(parts: PartsOf, visitor: Visitor, looking: LookingAt, form: ExportFormat) -> Response:
     """Every row of the list, in its order and with its columns; the values unrounded."""
-    rows = _rows(parts, visitor.project, looking)
+    with parts.sessions() as session:
+        # Before the answer begins, for it may be refused.
+        first = _page(session, visitor.project, looking, limit=limits.MAX_LIST_LIMIT)
+    rows = _rows(parts, visitor.project, looking, first)
     headers = {"content-disposition": f'attachment; filename="jobs.{form}"'}
     if form is ExportFormat.CSV:
         return StreamingResponse(_csv(rows, looking), media_type="text/csv; charset=utf-8", headers=headers)
     return StreamingResponse(_ndjson(rows, looking), media_type="application/x-ndjson", headers=headers)
 
 
-def _rows(parts: Parts, project: str, looking: Looking) -> Iterator[ListedJob]:
+def _rows(parts: Parts, project: str, looking: Looking, found: Page[ListedJob]) -> Iterator[ListedJob]:
     """Page by page, so that an export of a million rows holds no transaction and little memory."""
-    after = looking.after
-    while True:
+    yield from found.items
+    while found.next is not None:
         with parts.sessions() as session:
-            found = _page(session, project, looking.beginning(after), limit=limits.MAX_LIST_LIMIT)
+            found = _page(session, project, looking.beginning(found.next), limit=limits.MAX_LIST_LIMIT)
         yield from found.items
-        if found.next is None:
-            return
-        after = found.next
 
 
 def _page(session: Session, project: str, looking: Looking, *, limit: int) -> Page[ListedJob]:

@@ -42,7 +42,10 @@ def populate(service: Service) -> dict[str, str]:
             )
             jobs[f"{run} {number}"] = str(job["id"])
     weights = [0.02 * ((37 * i) % 101 - 50) for i in range(120)]
-    wide = {"checkpoint": {"inline": {"w": weights, "b": [0.1] * 8}}, "loss": {"kind": "expression", "expression": "sum((1 - w*w)**2)/120 + sum(b**4)"}}
+    wide = {
+        "checkpoint": {"inline": {"w": weights, "b": [0.1] * 8}},
+        "loss": {"kind": "expression", "expression": "sum((1 - w*w)**2)/120 + sum(b**4)"},
+    }
     jobs["wide"] = str(service.post(wide, wait=30)["id"])
     jobs["lanczos"] = str(service.post(wide | {"options": {"method": "lanczos", "max_matvecs": 40}}, wait=30)["id"])
     failing = {"checkpoint": {"inline": {"w": 0.0}}, "loss": {"kind": "expression", "expression": "log(w)"}}
