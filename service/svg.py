@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,10 +17,14 @@ SVG_HEADERS: Mapping[str, str] = {
 WIDTH = 640.0
 TEXT_SIZE = 12.0
 LINE_HEIGHT = 16.0
-# Of the widest common sans-serif (DejaVu), so that text fits wherever it is read.
-_GLYPH = 0.64
-_RAISED = frozenset("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺₀₊₋")
-_NARROW = frozenset(" .,:;'|!ijl()[]·")
+# In ems, of the widest common sans-serif (DejaVu), so that text fits wherever it is read.
+_NARROW = dict.fromkeys("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺₀₊₋ .,:;'|!ijl()[]·/", 0.45)
+_USUAL = dict.fromkeys("0123456789abcdefghknopqrstuvxyzλθτ_-?", 0.645)
+_WIDE = dict.fromkeys("mwMW@%…—", 1.01)
+_WIDTHS = _NARROW | _USUAL | _WIDE
+_GLYPH = 0.645
+_OTHER, _FULL = 0.85, 1.1
+_FULL_FROM = "\u2e80"
 _TITLE_ROOM = 34.0
 Point = tuple[float, float]
 
@@ -55,7 +60,7 @@ class Picture:
         role = "group" if self.is_linked else "img"
         said = f"<desc>{escape(self.description)}</desc>" if self.description else ""
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 {-top:g} {self.width:g} {height + top:g}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 {0 - top:g} {self.width:g} {height + top:g}" '
             f'role="{role}" aria-label="{escape(self.title)}"><title>{escape(self.title)}</title>{said}{style}'
             f"{heading}{''.join(self.elements)}{''.join(below)}</svg>"
         )
@@ -112,21 +117,27 @@ def path_data(points: Iterable[Point], *, is_closed: bool = False) -> str:
 
 def number(value: float, digits: int = 4) -> str:
     """Four significant digits, or as many as told, with a true minus sign."""
-    rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:.{max(digits, 7)}g}".replace("-", "−")
+    short = f"{value:.{digits}g}"
+    # The largest floats round up to more than a float can be.
+    rounded = short if math.isinf(float(short)) else f"{float(short):.{max(digits, 7)}g}"
+    return rounded.replace("-", "−")
 
 
 def text_width(content: str, size: float = TEXT_SIZE) -> float:
     """At least what the text takes in a common sans-serif font."""
-    return size * sum(0.45 if letter in _RAISED or letter in _NARROW else _GLYPH for letter in content)
+    return size * sum(_WIDTHS.get(letter, _FULL if letter >= _FULL_FROM else _OTHER) for letter in content)
 
 
 def clipped(content: str, room: float) -> str:
     """The text, or its two ends around an ellipsis where it is wider than the room: names differ at either end."""
     if text_width(content) <= room:
         return content
-    kept = max(int(room / (TEXT_SIZE * _GLYPH)) - 1, 2)
-    return f"{content[: kept - kept // 2]}…{content[len(content) - kept // 2 :]}"
+    kept = min(max(int(room / (TEXT_SIZE * _GLYPH)), 2), len(content) - 1)
+    while True:
+        short = f"{content[: kept - kept // 2]}…{content[len(content) - kept // 2 :]}"
+        if kept <= 2 or text_width(short) <= room:
+            return short
+        kept -= 1
 
 
 def wrapped(content: str, room: float) -> Sequence[str]:

@@ -45,12 +45,16 @@ def in_words(kind: str) -> str:
 
 def mark(at: Point, kind: str, *, tip: str | None = None, class_: str = "", href: str | None = None) -> str:
     """The shape of a verdict at a point; a link where there is somewhere to go."""
-    x, y = (f"{value:.1f}".removesuffix(".0") for value in at)
     classes = f"v {kind} {class_}".rstrip()
     if href is None:
-        return element("path", d=f"M{x} {y}{_SHAPES[kind]}", class_=classes, tip=tip)
-    # Thousands of links: their label is said once.
-    return link(href, element("path", d=f"M{x} {y}{_SHAPES[kind]}", class_=classes), label=tip or in_words(kind))
+        return element("path", d=shape_at(at, kind), class_=classes, tip=tip)
+    # The label of a link is said once: there may be thousands.
+    return link(href, element("path", d=shape_at(at, kind), class_=classes), label=tip or in_words(kind))
+
+
+def shape_at(at: Point, kind: str) -> str:
+    x, y = (f"{value:.1f}".removesuffix(".0") for value in at)
+    return f"M{x} {y}{_SHAPES[kind]}"
 
 
 def stroke_class(place: int) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from service.charts.checkpoints import Checkpoint, named
+from service.charts.checkpoints import Checkpoint
 from service.charts.frames import Box, frame
-from service.charts.marks import Key, legend, mark, verdict_keys
+from service.charts.marks import Key, legend, mark, shape_at, verdict_keys
 from service.charts.scales import Linear, finite, for_positive
-from service.svg import WIDTH, Picture, Point, element, group, number, path, text
+from service.svg import WIDTH, Picture, Point, element, group, link, number, path, text
 
 Against = Literal["ratio", "index", "triple"]
 MAX_POINTS = 2_000
 _HEIGHT = 400.0
 _SHADES = 5
+_CROWD = 500
 
 
 def ratio_chart(points: Sequence[Checkpoint], *, against: Against) -> Picture | None:
@@ -34,25 +36,29 @@ def ratio_chart(points: Sequence[Checkpoint], *, against: Against) -> Picture | 
         Linear(-0.02, 1.02), for_positive(point.loss for point in shown), names=(name, "loss"),
         box=Box(top=top + 8, bottom=height),
     )  # fmt: skip
-    bars, marks = [], []
+    marks: dict[str, list[str]] = defaultdict(list)
+    has_bars = False
     for point in shown:
         share = _across(point, against)
         if share is None or point.loss is None:
             continue
         at = drawn.at(share, point.loss)
-        what = f"{named('loss', point.loss)}, {named('ratio' if against == 'ratio' else 'index', share)}"
+        what = f"loss {number(point.loss, 3)}, {'ratio' if against == 'ratio' else 'index'} {number(share, 3)}"
+        bar = ""
         if against == "ratio" and point.minimum_ratio is not None:
             low, high = point.minimum_ratio.low, point.minimum_ratio.high
             if high > low:
-                bars.append(element("path", d=f"M{drawn.x(low):.1f} {at[1]:.1f}H{drawn.x(high):.1f}"))
-                what += f" in [{number(low)}, {number(high)}]"
-        marks.append(_mark(point, at, what))
+                has_bars = True
+                bar = element("path", d=f"M{drawn.x(low):.0f} {at[1]:.1f}H{drawn.x(high):.0f}", class_="bar")
+                # In a crowd the bar must do: the words of two thousand intervals are a quarter of the picture.
+                what += "" if len(shown) > _CROWD else f" in [{number(low, 3)}, {number(high, 3)}]"
+        marks[_class(point)].append(_mark(point, at, what, bar))
     return Picture(
         f"Loss against {name}",
-        (*drawn.elements, said, group(bars, class_="bars"), group(marks, class_="cloud")),
+        (*drawn.elements, said, *_clouds(marks)),
         height=height,
         description=_in_words(shown, name),
-        caption=_caption(points, fits, shown, has_bars=bool(bars)),
+        caption=_caption(points, fits, shown, has_bars=has_bars),
         is_linked=True,
     )
 
@@ -63,9 +69,18 @@ def _across(point: Checkpoint, against: Against) -> float | None:
     return point.index
 
 
-def _mark(point: Checkpoint, at: Point, what: str, class_: str = "") -> str:
-    hollow = " hollow" if point.is_hollow else ""
-    return mark(at, point.kind, href=point.href, tip=point.says(what), class_=f"{class_}{hollow}".strip())
+def _class(point: Checkpoint, shade: str = "") -> str:
+    return f"v {point.kind}{' hollow' if point.is_hollow else ''} {shade}".rstrip()
+
+
+def _mark(point: Checkpoint, at: Point, what: str, bar: str = "") -> str:
+    return link(point.href, bar + element("path", d=shape_at(at, point.kind)), label=point.says(what))
+
+
+def _clouds(marks: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A group for all marks that look alike, so that a thousand say it once."""
+    for class_, alike in sorted(marks.items()):
+        yield group(alike, class_=f"cloud {class_}")
 
 
 def _thinned(points: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
@@ -113,21 +128,21 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
     said, top = legend(_keys(shown), left=12, top=0, right=WIDTH - 8)
     side = 380.0
     corners = _corners(WIDTH / 2, top + 30, side)
-    marks = []
+    marks: dict[str, list[str]] = defaultdict(list)
     for point in shown:
         if point.inertia is None:
             continue
         known = point.loss if finite([point.loss]) else None
         shade = "" if known is None else f"q{bisect_right(bounds, known)}"
-        counts = " / ".join(number(value) for value in point.inertia)
-        what = f"n₋/n₀/n₊ {counts}" + ("" if known is None else f", {named('loss', known)}")
-        marks.append(_mark(point, _inside(corners, point.inertia), what, shade))
+        counts = " / ".join(number(value, 3) for value in point.inertia)
+        what = f"n₋/n₀/n₊ {counts}" + ("" if known is None else f", loss {number(known, 3)}")
+        marks[_class(point, f"shaded {shade}")].append(_mark(point, _inside(corners, point.inertia), what))
     height = corners[0][1] + 30
     said_bounds = ", ".join(number(bound) for bound in bounds)
     caption = _caption(points, fits, shown, has_bars=False)
     return Picture(
         "Negative, zero and positive curvatures (n₋, n₀, n₊)",
-        (*_triangle(corners), said, group(marks, class_="cloud shaded")),
+        (*_triangle(corners), said, *_clouds(marks)),
         height=height,
         description=_in_words(shown, "the shares of negative, zero and positive curvatures"),
         caption=f"{caption} The darker, the lower the loss{f' (fifths part at {said_bounds})' if bounds else ''}.",

@@ -1,8 +1,8 @@
 """Where values on a grid reach a level: marching squares, as closed boundaries and as iso-lines.
 
-A cell is crossed where linear interpolation along its edges meets the level, which is where the bilinear interpolant of the
-grid does; two opposite corners above the level are joined exactly when the bilinear saddle value reaches it. A cell with an
-unknown corner has no values.
+Between the points of the grid the value is the bilinear interpolant: linear along the edges of a cell, so that the crossings
+there are exact; two opposite corners above the level are joined exactly when the bilinear saddle value reaches it. A cell with
+an unknown corner has no values.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ Place = tuple[float, float]
 Edge = tuple[Place, Place]
 # Counter-clockwise, as places grow: here, right, right above, above.
 Corners = tuple[float, float, float, float]
+_HUGE = 1e300
+_CORNERS: tuple[Place, ...] = ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
 def region(grid: Grid, level: float) -> tuple[list[list[Place]], list[list[Place]]]:
@@ -26,16 +28,17 @@ def region(grid: Grid, level: float) -> tuple[list[list[Place]], list[list[Place
     Neighbouring cells walk their common edge in opposite senses, so what is inside the region cancels exactly. What is left
     is an iso-line, unless it is the border of what is known.
     """
-    boundary: dict[Edge, None] = {}
+    walked: Counter[Edge] = Counter()
     known = set()
     for column, row, corners in _known_cells(grid):
         known.add((column, row))
         for loop in _reaching(corners, level, column, row):
             for start, end in zip(loop, [*loop[1:], *loop[:1]], strict=True):
-                if (end, start) in boundary:
-                    del boundary[end, start]
-                elif start != end:
-                    boundary[start, end] = None
+                if start < end:
+                    walked[start, end] += 1
+                elif end < start:
+                    walked[end, start] -= 1
+    boundary = [edge if count > 0 else (edge[1], edge[0]) for edge, count in walked.items() if count]
     lines = [edge for edge in boundary if all(cell in known for cell in _beside(*edge))]
     return _chained(boundary), _chained(lines)
 
@@ -49,38 +52,97 @@ def _known_cells(grid: Grid) -> Iterator[tuple[int, int, Corners]]:
 
 
 def _reaching(corners: Corners, level: float, column: int, row: int) -> list[list[Place]]:
-    """The part of one cell that reaches the level: no polygon, one, or two at opposite corners."""
+    """The part of one cell that reaches the level: no polygon, one, or two at opposite corners.
+
+    The iso-line inside a cell is a piece of a hyperbola; it is drawn through a point of it between its ends.
+    """
     is_high = [value >= level for value in corners]
     if not any(is_high):
         return []
-    places: list[Place] = [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
+    if all(is_high):
+        return [[(column + x, row + y) for x, y in _CORNERS]]
+    # In units of the largest difference, so that nothing overflows.
+    above = _above(corners, level)
+    unit = max(map(abs, above))
+    a, b, c, d = (value / unit for value in above)
+    heights = (a, b, c, d)
+    crossings = {
+        index: _crossing(index, corners, level) for index in range(4) if is_high[index] != is_high[(index + 1) % 4]
+    }
+    is_split = is_high[0] == is_high[2] != is_high[1] == is_high[3]
+    # The bilinear saddle value, which is where opposite corners meet.
+    if is_split and (a * c - b * d) / (a - b + c - d) < 0:
+        return [
+            _placed(
+                [crossings[(index + 3) % 4], _CORNERS[index], crossings[index], _on_diagonal(heights, index)],
+                column,
+                row,
+            )
+            for index in range(4)
+            if is_high[index]
+        ]
     walk: list[Place] = []
     for index in range(4):
-        after = (index + 1) % 4
         if is_high[index]:
-            walk.append(places[index])
-        if is_high[index] != is_high[after]:
-            walk.append(_crossing((places[index], corners[index]), (places[after], corners[after]), level))
-    if is_high[0] == is_high[2] != is_high[1] == is_high[3] and not _is_joined(corners, level):
-        # Corner, crossing, crossing, corner, crossing, crossing: each corner keeps the crossings beside it.
-        turned = walk if is_high[0] else [*walk[1:], walk[0]]
-        return [[turned[5], turned[0], turned[1]], [turned[2], turned[3], turned[4]]]
-    return [walk]
+            walk.append(_CORNERS[index])
+        if index in crossings:
+            walk.append(crossings[index])
+            if is_high[index]:
+                walk.append(_between(heights, is_high, index))
+    return [_placed(walk, column, row)]
 
 
-def _is_joined(corners: Corners, level: float) -> bool:
-    """Whether the bilinear interpolant reaches the level at its saddle point."""
-    a, b, c, d = (value / 4 for value in corners)
-    unit = max(map(abs, (a, b, c, d))) or 1.0
-    a, b, c, d = a / unit, b / unit, c / unit, d / unit
-    return (a * c - b * d) / (a - b + c - d) >= level / 4 / unit
-
-
-def _crossing(first: tuple[Place, float], second: tuple[Place, float], level: float) -> Place:
-    # From the smaller place, so that both cells beside an edge find the same number.
-    (start, low), (end, high) = sorted((first, second))
-    share = (level / 2 - low / 2) / (high / 2 - low / 2)
+def _between(heights: Corners, is_high: list[bool], leaving: int) -> Place:
+    """A point of the iso-line that leaves the region on an edge, as far from its ends as is easy to find."""
+    low = (leaving + 1) % 4
+    following = (low + 1) % 4
+    if is_high[following]:
+        return _on_diagonal(heights, low)
+    if not is_high[(following + 1) % 4]:
+        return _on_diagonal(heights, leaving)
+    # Opposite edges: where the line halfway between them meets the level, which is linear there.
+    before = (leaving + 3) % 4
+    inner, outer = heights[leaving] + heights[before], heights[low] + heights[following]
+    share = inner / (inner - outer)
+    start, end = _halfway(leaving, before), _halfway(low, following)
     return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
+
+
+def _on_diagonal(heights: Corners, corner: int) -> Place:
+    """The crossing nearest to a corner that is alone on its side, on the diagonal from it."""
+    here, there = heights[corner], heights[(corner + 2) % 4]
+    beside = heights[(corner + 1) % 4] + heights[(corner + 3) % 4]
+    # here(1−s)² + beside·s(1−s) + there·s², which changes sign once before the other side's corner or its saddle.
+    square, linear = here - beside + there, beside - 2 * here
+    root = math.sqrt(max(linear * linear - 4 * square * here, 0.0))
+    divisor = linear + math.copysign(root, linear)
+    found = (-2 * here / divisor if divisor else 0.0, -divisor / (2 * square) if square else 2.0)
+    share = min((min(share, 1.0) for share in found if 0 <= share <= 1 + 1e-9), default=1.0)
+    start, end = _CORNERS[corner], _CORNERS[(corner + 2) % 4]
+    return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
+
+
+def _crossing(index: int, corners: Corners, level: float) -> Place:
+    """Where an edge meets the level; from its smaller end, so that both cells beside it find the same number."""
+    ends = sorted(((_CORNERS[index], corners[index]), (_CORNERS[(index + 1) % 4], corners[(index + 1) % 4])))
+    (start, low), (end, high) = ends
+    below, over = _above((low, high), level)
+    share = below / (below - over)
+    return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
+
+
+def _above(values: Sequence[float], level: float) -> list[float]:
+    """The heights above the level, all of them a quarter where the whole could overflow."""
+    factor = 0.25 if max(map(abs, (*values, level))) > _HUGE else 1.0
+    return [factor * value - factor * level for value in values]
+
+
+def _halfway(one: int, other: int) -> Place:
+    return (_CORNERS[one][0] + _CORNERS[other][0]) / 2, (_CORNERS[one][1] + _CORNERS[other][1]) / 2
+
+
+def _placed(walk: list[Place], column: int, row: int) -> list[Place]:
+    return [(column + x, row + y) for x, y in walk]
 
 
 def _beside(start: Place, end: Place) -> list[tuple[int, int]]:

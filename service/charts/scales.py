@@ -13,6 +13,7 @@ from typing import Protocol
 
 # Beyond this even a margin overflows; such values are drawn at the edge.
 _LARGEST = 1e300
+_LEAST_POWER, _MOST_POWER = -307.0, 308.0
 # How far outside its ends a scale goes on before it stands still.
 _BEYOND = 20.0
 _DECADES_IN_WORDS = range(-3, 5)
@@ -100,9 +101,9 @@ class SymmetricLogarithmic:
     def ticks(self, most: int) -> Ticks:
         top, bottom = math.floor(self.high + 1e-9), math.floor(-self.low + 1e-9)
         stride = max(1, math.ceil((max(top, 0) + max(bottom, 0)) / max(most - 1, 1)))
-        # From the outside in, so that both ends bear a label.
-        upper = list(range(top, 0, -stride))
-        lower = list(range(bottom, 0, -stride))
+        # From the outside in, so that both ends bear a label, and none beside that of zero.
+        upper = list(range(top, stride - 1, -stride))
+        lower = list(range(bottom, stride - 1, -stride))
         entries = [(-_float_power(k - 1 + self.linear_power), "−" + self._label(k)) for k in lower]
         if self.low <= 0 <= self.high:
             entries.append((0.0, "0"))
@@ -137,7 +138,7 @@ def for_positive(values: Iterable[float | None]) -> Scale:
         return linear(known)
     low, high = math.log10(min(known)), math.log10(min(max(known), _LARGEST))
     margin = 0.05 * (high - low)
-    return Logarithmic(low - margin, high + margin)
+    return Logarithmic(max(low - margin, _LEAST_POWER), min(high + margin, _MOST_POWER))
 
 
 def for_signed(values: Iterable[float | None], *, zero_tol: float = 0.0) -> Scale:

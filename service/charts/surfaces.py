@@ -11,14 +11,14 @@ from service.charts.contours import arrow_along, caption, diamond
 from service.charts.planes import Plane, plane_of
 from service.charts.regions import Place
 from service.charts.scales import Linear, finite
-from service.svg import Picture, Point, element, group, number, path_data, text, text_width
+from service.svg import Picture, Point, clipped, element, group, number, path_data, text, text_width
 
-_HEIGHT = 430.0
+_HEIGHT = 452.0
 _AZIMUTH = math.radians(34)
 _SIZE = 330.0
 _TILT = 0.5
 _RISE = 170.0
-_CENTRE = (322.0, 272.0)
+_CENTRE = (322.0, 264.0)
 _STEPS = 32
 # What rises above this share of the plane's points would flatten the rest; it is cut off, and the caption says where.
 _SHOWN_SHARE = 0.9
@@ -126,7 +126,10 @@ def _floor(plane: Plane, view: View) -> Iterator[str]:
         lines.append(element("path", d=path_data((start, end))))
         yield text(start[0] - 8, start[1] + 14, label, class_="tick end")
     yield text(
-        (left[0] + front[0]) / 2 - 36, (left[1] + front[1]) / 2 + 34, ticks.named(landscape.x_label), class_="name end"
+        (left[0] + front[0]) / 2 - 36,
+        (left[1] + front[1]) / 2 + 34,
+        clipped(ticks.named(landscape.x_label), 150),
+        class_="name end",
     )
     ticks = Linear(landscape.y[0], landscape.y[-1]).ticks(4)
     for value, label in zip(ticks.values, ticks.labels, strict=True):
@@ -135,7 +138,10 @@ def _floor(plane: Plane, view: View) -> Iterator[str]:
         lines.append(element("path", d=path_data((start, end))))
         yield text(start[0] + 10, start[1] + 10, label, class_="tick")
     yield text(
-        (front[0] + right[0]) / 2 + 40, (front[1] + right[1]) / 2 + 26, ticks.named(landscape.y_label), class_="name"
+        (front[0] + right[0]) / 2 + 40,
+        (front[1] + right[1]) / 2 + 26,
+        clipped(ticks.named(landscape.y_label), 150),
+        class_="name",
     )
     yield group(lines, class_="grid")
     heights = Linear(view.low, view.high).ticks(5)

@@ -43,7 +43,7 @@ def nodes(picture: Picture, name: str, class_: str = "") -> list[ElementTree.Ele
         if node.tag == SVG + name and (not class_ or class_ in classes):
             found.append(node)
         for child in node:
-            walk(child, classes if node.tag == SVG + "g" else frozenset())
+            walk(child, classes if node.tag in (SVG + "g", SVG + "a") else frozenset())
 
     walk(parsed(picture), frozenset())
     return found

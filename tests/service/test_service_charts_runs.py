@@ -6,6 +6,7 @@ import gzip
 import itertools
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 from drawings import SVG, assert_legible, nodes, parsed, points, starts
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from saddlescope.contract.vocabulary import Verdict
 from service.charts import Bracket, Checkpoint, Series, history_charts, ratio_chart
 from service.charts.ratios import MAX_POINTS
-from service.svg import standalone
+from service.svg import Picture, standalone
 
 NUMBERS = st.one_of(st.none(), st.floats(-1e300, 1e300), st.just(math.nan), st.just(math.inf))
 
@@ -38,6 +39,12 @@ def checkpoint(place: int, **changes: object) -> Checkpoint:
         }
         | changes
     )  # type: ignore[arg-type]
+
+
+def marks(picture: Picture, found: Sequence[Checkpoint]) -> list[tuple[float, float]]:
+    """Where the mark of each checkpoint stands; what looks alike stands together in the picture."""
+    at = {link.get("href"): points(link[-1])[0] for link in nodes(picture, "a")}
+    return [at[point.href] for point in found]
 
 
 def test_a_history_is_drawn_where_its_numbers_are_and_leads_to_its_jobs() -> None:
@@ -107,7 +114,7 @@ def test_the_landscape_of_a_project_is_drawn_where_its_numbers_are(against: str)
     picture = ratio_chart(found, against="ratio" if against == "ratio" else "index")
     assert picture is not None
     assert_legible(picture)
-    places = starts(picture, "cloud")
+    places = marks(picture, found)
     across = [(x - places[0][0]) / (places[2][0] - places[0][0]) for x, _ in places]
     upward = [(y - places[0][1]) / (places[2][1] - places[0][1]) for _, y in places]
     assert across == pytest.approx(shares, abs=0.01)
@@ -118,9 +125,9 @@ def test_an_interval_is_as_wide_as_its_bounds() -> None:
     found = [checkpoint(0, minimum_ratio=Bracket(0.5, 0.25, 1.0)), checkpoint(1, minimum_ratio=Bracket(0, 0, 0))]
     picture = ratio_chart(found, against="ratio")
     assert picture is not None
-    (bar,) = nodes(picture, "path", "bars")
-    (start, _), end = starts(picture, "bars")[0], float((bar.get("d") or "").partition("H")[2])
-    half, nothing = (x for x, _ in starts(picture, "cloud"))
+    (bar,) = nodes(picture, "path", "bar")
+    (start, _), end = starts(picture, "bar")[0], float((bar.get("d") or "").partition("H")[2])
+    half, nothing = (x for x, _ in marks(picture, found))
     assert (start - nothing) / (half - nothing) == pytest.approx(0.5, abs=0.01)
     assert (end - nothing) / (half - nothing) == pytest.approx(2, abs=0.01)
 
@@ -128,25 +135,26 @@ def test_an_interval_is_as_wide_as_its_bounds() -> None:
 def test_what_is_not_critical_is_hollow() -> None:
     picture = ratio_chart([checkpoint(2, is_critical=False), checkpoint(2, is_critical=True)], against="index")
     assert picture is not None
-    hollow, full = ((mark.get("class") or "") for mark in nodes(picture, "path", "cloud"))
-    assert "hollow" in hollow
-    assert "hollow" not in full
+    hollow, full = (len(nodes(picture, "path", class_)) for class_ in ("hollow", "cloud"))
+    # One in the picture and one in the legend; both marks are in clouds.
+    assert (hollow, full) == (2, 2)
     unsaid = Checkpoint(job="j", verdict=Verdict.NOT_CRITICAL)
     assert unsaid.is_hollow
 
 
 def test_the_triple_lies_in_its_triangle() -> None:
     inertias = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (20.0, 30.0, 50.0)]
-    picture = ratio_chart([checkpoint(place, inertia=one) for place, one in enumerate(inertias)], against="triple")
+    found = [checkpoint(place, inertia=one) for place, one in enumerate(inertias)]
+    picture = ratio_chart(found, against="triple")
     assert picture is not None
     assert_legible(picture)
     corners = points(nodes(picture, "path", "axis-line")[0])[:3]
-    marks = starts(picture, "cloud")
-    assert marks[:3] == [pytest.approx(corner, abs=0.2) for corner in corners]
+    places = marks(picture, found)
+    assert places[:3] == [pytest.approx(corner, abs=0.2) for corner in corners]
     middle = tuple(sum(corner[axis] for corner in corners) / 3 for axis in (0, 1))
-    assert marks[3] == pytest.approx(middle, abs=0.2)
+    assert places[3] == pytest.approx(middle, abs=0.2)
     weighed = tuple(0.2 * corners[0][axis] + 0.3 * corners[1][axis] + 0.5 * corners[2][axis] for axis in (0, 1))
-    assert marks[4] == pytest.approx(weighed, abs=0.2)
+    assert places[4] == pytest.approx(weighed, abs=0.2)
 
 
 def test_two_thousand_checkpoints_are_drawn_and_the_rest_is_counted() -> None:
