@@ -50,7 +50,10 @@ def _short(snippet: str) -> str | None:
 
 def _curl(asked: Mapping[str, JsonValue], base: str, auth: Auth) -> str:
     key = ' -H "Authorization: Bearer $SADDLESCOPE_API_KEY"' if auth is Auth.KEYS else ""
-    body = shlex.quote(json.dumps(asked, indent=1, ensure_ascii=False))
+    lines = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asked.items()
+    )
+    body = shlex.quote(f"{{\n{lines}\n}}")
     return f"curl -s{key} -H 'Content-Type: application/json' -H 'Prefer: wait=10' \\\n  {base}/v1/jobs -d {body}"
 
 

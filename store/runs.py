@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from store.numbers import ReportNumbers, find_numbers
-from store.records import JobRow, job_row
+from store.records import JOB_COLUMNS, JOBS, JobRow, job_row
 from store.tables import Job
 
 
@@ -69,12 +69,11 @@ def list_runs(session: Session, *, project: str, limit: int) -> tuple[RunRow, ..
 def run_points(session: Session, *, project: str, run: str, limit: int) -> tuple[RunPoint, ...]:
     """The jobs of a run by step (those without one last), then by creation; at most `limit`, the latest."""
     rows = session.execute(
-        select(Job)
-        .where(Job.project == project, Job.run_id == run)
-        .order_by(Job.run_step.desc().nulls_first(), Job.id.desc())
-        .limit(limit),
-        execution_options={"populate_existing": True},
-    ).scalars()
+        select(*JOB_COLUMNS)
+        .where(JOBS.c.project == project, JOBS.c.run_id == run)
+        .order_by(JOBS.c.run_step.desc().nulls_first(), JOBS.c.id.desc())
+        .limit(limit)
+    )
     jobs = [job_row(job) for job in rows][::-1]
     numbers = find_numbers(session, [job.id for job in jobs])
     return tuple(RunPoint(job=job, numbers=numbers.get(job.id)) for job in jobs)

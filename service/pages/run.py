@@ -19,6 +19,7 @@ from service.runs import MAX_RUNS, name_of, points_of
 from store.runs import RunPoint, list_runs
 
 router = APIRouter(include_in_schema=False)
+_DRAWN, _LISTED = 400, 100
 
 
 @router.get("/runs/{run_id:path}")
@@ -42,10 +43,20 @@ def run_page(
         other=other,
         name=name_of(shown[0][1]) or run_id,
         shown=shown,
+        most_drawn=_DRAWN,
+        most_listed=_LISTED,
         others=[run for run in runs if run.id != run_id],
         figures=[Figure(picture.title, picture) for picture in history_charts([_series(*one) for one in shown])],
     )
 
 
 def _series(run_id: str, points: Sequence[RunPoint]) -> Series:
-    return Series(name_of(points) or run_id, [checkpoint_of(point.job, point.numbers) for point in points])
+    drawn = _spread(points, _DRAWN)
+    return Series(name_of(points) or run_id, [checkpoint_of(point.job, point.numbers) for point in drawn])
+
+
+def _spread(points: Sequence[RunPoint], most: int) -> Sequence[RunPoint]:
+    """At most so many of the points, evenly from the first to the last."""
+    if len(points) <= most:
+        return points
+    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
