@@ -15,7 +15,7 @@ function go(by) {
   next.scrollIntoView({ block: "nearest" });
 }
 
-export function count() {
+function count() {
   const button = document.querySelector("[data-compare]");
   if (!button) return;
   const chosen = document.querySelectorAll("#rows input[name=job]:checked").length;
