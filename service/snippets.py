@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from saddlescope.contract.jobs import JobRequest
+from saddlescope.contract.sources import Reference
 from service.settings import Auth
 
 # Beyond this a snippet is no reading matter, and a shell may refuse it.
@@ -35,7 +36,9 @@ def as_curl(request: JobRequest, base: str, auth: Auth) -> str | None:
 
 
 def as_python(request: JobRequest, base: str, auth: Auth) -> str | None:
-    """The request through the client library; None for one that is too long to paste."""
+    """The request through the client library; None for one that is too long to paste, or names what only workers can read."""
+    if isinstance(request.checkpoint, Reference):
+        return None
     return _short(_python(_asked(request), base, auth))
 
 
@@ -71,10 +74,9 @@ def _python(asked: Mapping[str, JsonValue], base: str, auth: Auth) -> str:
         named |= options
     arguments += [f"{name}={_literal(value)}" for name, value in named.items() if value is not None]
     key = "  # the key stands in SADDLESCOPE_API_KEY" if auth is Auth.KEYS else ""
-    paths = "from pathlib import Path\n\n" if any(argument.startswith("Path(") for argument in arguments) else ""
     said = ",\n".join("    " + argument.replace("\n", "\n    ") for argument in arguments)
     return (
-        f"{paths}import saddlescope\n\nclient = saddlescope.Client({base!r}){key}\n"
+        f"import saddlescope\n\nclient = saddlescope.Client({base!r}){key}\n"
         f"job = client.submit(\n{said},\n)\nprint(job.wait().summary)"
     )
 
@@ -83,14 +85,14 @@ def _source(source: JsonValue, file: str) -> str:
     """Numbers as they are; of bytes the file, which whoever asks again has himself."""
     if isinstance(source, dict) and "inline" in source:
         return _literal(source["inline"])
-    return f"Path({file!r})"
+    return repr(file)
 
 
 def _loss(loss: JsonValue) -> str:
     if isinstance(loss, dict) and set(loss) == {"kind", "expression"}:
         return _literal(loss["expression"])
     if isinstance(loss, dict) and loss["kind"] == "program":
-        return "Path('loss.pt2')"
+        return _literal(loss | {"program": "loss.pt2"})
     return _literal(loss)
 
 
