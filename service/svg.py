@@ -54,8 +54,12 @@ class Picture:
             text(8, self.height + LINE_HEIGHT * (row + 0.9), line, class_="caption") for row, line in enumerate(lines)
         ]
         top = _TITLE_ROOM if with_title else 0.0
-        heading = text(8, -12, clipped(self.title, self.width / 1.3), class_="heading") if with_title else ""
         height = self.height + (LINE_HEIGHT * len(lines) + 6 if lines else 0.0)
+        heading = ""
+        if with_title:
+            # Nobody knows on what it will lie, so it brings its paper.
+            heading = element("rect", x=0, y=-top, width=self.width, height=height + top, class_="paper")
+            heading += text(8, -12, clipped(self.title, self.width / 1.3), class_="heading")
         # An image hides what is inside it from a screen reader, so a picture with links is a group.
         role = "group" if self.is_linked else "img"
         said = f"<desc>{escape(self.description)}</desc>" if self.description else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from saddlescope.contract.reports import Landscape
@@ -9,7 +10,7 @@ from service.charts.frames import Box, Frame, frame
 from service.charts.planes import Plane, plane_of
 from service.charts.regions import Place, region
 from service.charts.scales import Linear
-from service.svg import LINE_HEIGHT, TEXT_SIZE, WIDTH, Picture, Point, element, number, path_data, text, text_width
+from service.svg import WIDTH, Picture, Point, element, number, path_data, text, text_width
 
 _HEIGHT = 400.0
 _KEY_ROOM = 190.0
@@ -63,9 +64,7 @@ def _in_words(plane: Plane) -> str:
 def _bands_and_lines(plane: Plane, drawn: Frame) -> Iterator[str]:
     base, _ = region(plane.grid, float("-inf"))
     yield element("path", d=_loops(base, plane, drawn), class_="b0")
-    taken = [
-        _around(drawn.at(*plane.point(place)), 8) for place in (plane.here(), plane.way_out()) if place is not None
-    ]
+    taken = [_around(at, 8) for at in _way(plane, drawn)]
     lines, labels = [], []
     for index, level in enumerate(plane.levels.values, start=1):
         loops, isolines = region(plane.grid, level)
@@ -117,6 +116,22 @@ def _around(at: Point, reach: float) -> Rect:
     return at[0] - reach, at[1] - reach, at[0] + reach, at[1] + reach
 
 
+def _way(plane: Plane, drawn: Frame) -> list[Point]:
+    """From θ to where the escape ends, close enough that no label finds room in between."""
+    here, there = plane.here(), plane.way_out()
+    if here is None:
+        return []
+    start = drawn.at(*plane.point(here))
+    if there is None:
+        return [start]
+    end = drawn.at(*plane.point(there))
+    steps = int(math.dist(start, end) / 8) + 1
+    return [
+        (start[0] + (end[0] - start[0]) * step / steps, start[1] + (end[1] - start[1]) * step / steps)
+        for step in range(steps + 1)
+    ]
+
+
 def _marks(plane: Plane, drawn: Frame) -> Iterator[str]:
     here, there = plane.here(), plane.way_out()
     if here is None:
@@ -154,14 +169,12 @@ def _key(plane: Plane, drawn: Frame) -> Iterator[str]:
         if index:
             yield text(left + 26, y + height + 4, levels.words(levels.values[index - 1]), class_="tick")
     y = top + height * (len(levels.values) + 1) + 20
-    yield element("circle", cx=left + 9, cy=y - 4, r=5, class_="here")
-    yield text(left + 26, y, "θ, the checkpoint", class_="key")
-    rows: list[tuple[str, str]] = [(f'<path d="M{left:g} {y + 14:g}h18" class="iso through"/>', "as high as θ")]
+    rows = [(element("circle", cx=0, cy=0, r=5, class_="here"), "θ, the checkpoint")]
+    rows.append((element("path", d="M-9 0h18", class_="iso through"), "as high as θ"))
     if plane.way_out() is not None:
-        rows.append((diamond((left + 9, y + 2 * LINE_HEIGHT + 2), "the end of the escape"), "the escape's end"))
+        rows.append((diamond((0, 0), "where the escape ends"), "the escape's end"))
     if any(value is None for row in plane.grid for value in row):
-        place = y + LINE_HEIGHT * (len(rows) + 1) + 2 - TEXT_SIZE / 2
-        rows.append((element("rect", x=left, y=place - 6, width=18, height=12, class_="unknown"), "not finite"))
-    for row, (example, words) in enumerate(rows, start=1):
-        yield example
-        yield text(left + 26, y + 18 * row, words, class_="key")
+        rows.append((element("rect", x=-9, y=-6, width=18, height=12, class_="unknown"), "not finite"))
+    for row, (example, words) in enumerate(rows):
+        yield f'<g transform="translate({left + 9:.1f} {y + 20 * row - 4:.1f})">{example}</g>'
+        yield text(left + 26, y + 20 * row, words, class_="key")

@@ -44,7 +44,7 @@ def overlay_chart(spectra: Sequence[tuple[str, Spectrum]]) -> Picture | None:
     axis = element("line", x1=drawn.x(0.0), x2=drawn.x(0.0), y1=drawn.bottom, y2=drawn.top, class_="axis")
     caption = f"Where a line meets the zero band is the index n₋/n. Widest τ = {number(tolerance)}. {scale_in_words(x)}"
     if any(spectrum.eigenvalues is None for _, spectrum, _ in shown):
-        caption += " A pair of lines brackets a spectrum that was estimated."
+        caption += " A pair of lines brackets a spectrum that was estimated, as one random probe sees it."
     if len(shown) < len(drawable):
         caption += f" {len(drawable) - len(shown)} without known shares: not drawn."
     return Picture(

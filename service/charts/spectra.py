@@ -35,13 +35,16 @@ def spectrum_chart(spectrum: Spectrum) -> Picture:
     elements = _bars(values, spectrum.zero_tol, scale) if few else _histogram(values, spectrum.zero_tol, scale)
     caption = f"All {len(values):,} eigenvalues: {words}. {scale_in_words(scale)}"
     if not few and _outliers(values, spectrum.zero_tol):
-        caption += " ▾ Outliers: beyond three interquartile ranges of the eigenvalues beyond ±τ."
-    extremes = f" from {number(values[0])} to {number(values[-1])}" if values else ""
+        caption += (
+            " ▾ Outliers: beyond three interquartile ranges of the eigenvalues beyond ±τ; "
+            f"at most {_MAX_OUTLIERS} are marked at either end."
+        )
+    between = f" from {number(values[0])} to {number(values[-1])}" if values else ""
     return Picture(
         "Eigenvalues of the Hessian" if few else "Histogram of the Hessian's eigenvalues",
         tuple(elements),
         height=_HEIGHT,
-        description=f"{len(values)} eigenvalues{extremes}: {words}.",
+        description=f"{len(values)} eigenvalues{between}: {words}.",
         caption=caption,
     )
 

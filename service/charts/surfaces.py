@@ -140,7 +140,7 @@ def _floor(plane: Plane, view: View) -> Iterator[str]:
     yield text(
         (front[0] + right[0]) / 2 + 40,
         (front[1] + right[1]) / 2 + 26,
-        clipped(ticks.named(landscape.y_label), 150),
+        clipped(ticks.named(landscape.y_label), 130),
         class_="name",
     )
     yield group(lines, class_="grid")

@@ -54,16 +54,17 @@ def populate(service: Service) -> dict[str, str]:
 
 
 class Watch:
-    """What a page complained of."""
+    """What a page complained of, but for answers of a status that is expected."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, forgiven_status: str | None = None) -> None:
         self.errors: list[str] = []
+        self._forgiven = f"status of {forgiven_status} "
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("response", self._answered)
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and self._forgiven not in message.text:
             self.errors.append(message.text)
 
     def _answered(self, response: Response) -> None:

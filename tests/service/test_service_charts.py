@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import re
+from importlib.resources import files
 
 import pytest
 from drawings import assert_legible, nodes, number_of, parsed, points, starts, words_of
@@ -228,6 +230,44 @@ def test_hostile_names_are_words() -> None:
         names = {node.tag.rpartition("}")[2] for node in parsed(picture).iter()}
         assert "script" not in names
         assert "<script" not in standalone(picture).partition("</style>")[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_what_is_drawn_stands_out_from_its_paper_in_both_themes(theme: int) -> None:
+    style = files("service").joinpath("static/chart.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6}|#fff)\b", part)) for part in style.split("@media")[:2])
+    colours = (light, dark)[theme]
+    for name in ("neg", "pos", "nil", "good", "max", "flat"):
+        assert contrast(colours[name], colours["paper"]) >= 3, name
+    for name in ("ink", "faint"):
+        assert contrast(colours[name], colours["paper"]) >= 4.5, name
+    # Bands are ordered by lightness, and the words and lines on them stand out from each.
+    shades = [luminance(colours[f"b{band}"]) for band in range(10)]
+    assert shades == sorted(shades)
+    assert all(contrast(colours["ink"], colours[f"b{band}"]) >= 3 for band in range(10))
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2 defines it."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_a_picture_by_itself_brings_its_title_its_paper_and_its_style() -> None:
+    picture = spectrum_chart(spectrum([1.0]))
+    tree = parsed(picture)
+    (paper,) = nodes(picture, "rect", "paper")
+    left, top, width, height = (float(value) for value in (tree.get("viewBox") or "").split())
+    assert [number_of(paper, name) for name in ("x", "y", "width", "height")] == [left, top, width, height]
+    assert [node.text for node in nodes(picture, "text", "heading")] == [picture.title]
+    assert "<style>" not in picture.render()
 
 
 def test_words_are_cut_in_the_middle_and_wrapped_at_spaces() -> None:
