@@ -64,6 +64,7 @@ def run(num_requests: int = NUM_REQUESTS) -> list[Promise]:
     with tempfile.TemporaryDirectory() as folder, running_service(Path(folder)) as service:
         connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
         toy, wide = (_answered(connection, request) for request in (TOY, WIDE))
+        connection.close()  # the service would, before all of them are there
         listed = _fill(f"sqlite:///{Path(folder) / 'saddlescope.db'}", toy)
         measured = [_measure(connection, name, path, num_requests) for name, path in _pages(toy, wide, listed).items()]
         connection.close()
