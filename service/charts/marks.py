@@ -62,10 +62,14 @@ def stroke_class(place: int) -> str:
     return f"line s-{place % len(_STROKES)} {_STROKES[place % len(_STROKES)]}"
 
 
-def verdict_keys(kinds: Iterable[str], *, class_: str = "") -> list[Key]:
+def verdict_keys(kinds: Iterable[str]) -> list[Key]:
     """A legend of the verdicts that occur, in the order of the vocabulary."""
     present = set(kinds)
-    return [Key(in_words(kind), example=mark((0, 0), kind, class_=class_)) for kind in ORDER if kind in present]
+    return [
+        Key(in_words(kind), example=mark((0, 0), kind, class_="hollow" if kind == "not_critical" else ""))
+        for kind in ORDER
+        if kind in present
+    ]
 
 
 def legend(keys: Sequence[Key], *, left: float, top: float, right: float) -> tuple[str, float]:

@@ -92,8 +92,8 @@ def _thinned(points: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
 
 def _keys(shown: Sequence[Checkpoint]) -> list[Key]:
     keys = verdict_keys(point.kind for point in shown)
-    if any(point.is_hollow for point in shown):
-        keys.append(Key("hollow: not critical", example=mark((0, 0), "not_critical", class_="hollow")))
+    if hollow := sorted({point.kind for point in shown if point.is_hollow} - {"not_critical"}):
+        keys.append(Key("hollow: not critical", example=mark((0, 0), hollow[0], class_="hollow")))
     return keys
 
 

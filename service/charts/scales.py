@@ -150,8 +150,8 @@ def for_signed(values: Iterable[float | None], *, zero_tol: float = 0.0) -> Scal
     largest = math.log10(max(beyond))
     power = max(math.floor(math.log10(min(beyond))), math.ceil(largest) - _MOST_DECADES)
     unit = SymmetricLogarithmic(power, 0.0, 1.0)
-    low, high = (unit.decades(value) for value in (min(known), max(known)))
-    return SymmetricLogarithmic(power, min(low, -1.0) - 0.4, max(high, 1.0) + 0.4)
+    low, high, tolerance = (unit.decades(value) for value in (min(known), max(known), zero_tol))
+    return SymmetricLogarithmic(power, min(low, -tolerance) - 0.4, max(high, tolerance) + 0.4)
 
 
 def finite(values: Iterable[float | None]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from service.charts.scales import finite
 from service.svg import WIDTH, Picture, clipped, element, text, text_width
@@ -21,7 +22,7 @@ def shares_chart(shares: Sequence[tuple[str, float]]) -> Picture | None:
     rows = [(name, share, "share") for name, share in ordered[:kept]]
     if rest := ordered[kept:]:
         rows.append((f"{len(rest):,} other tensors", sum(share for _, share in rest), "share rest"))
-    names = [clipped(name, _MAX_NAME) for name, _, _ in rows]
+    names = _short([name for name, _, _ in rows])
     left = 16 + max(text_width(name) for name in names)
     right = WIDTH - 16 - text_width("100.0 %")
     largest = max(*(share for _, share, _ in rows), 0.0) or 1.0
@@ -45,6 +46,22 @@ def shares_chart(shares: Sequence[tuple[str, float]]) -> Picture | None:
         description=f"{len(ordered)} tensors; largest first: {largest_words}.",
         caption="The part of ‖u‖² that lies in each tensor; all parts make 100 %.",
     )
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names that fit; where what is left of them is alike, without the parts that all tensors have in common."""
+    short = [clipped(name, _MAX_NAME) for name in names]
+    parts = [name.split(".") for name in names[: _MAX_ROWS - 1]]
+    if len(set(short)) == len(names) or len(parts) < 2:
+        return short
+    lead, tail = _alike(parts), _alike([part[::-1] for part in parts])
+    told = [".".join(("…", *part[lead : len(part) - tail], "…")) for part in parts]
+    return [clipped(name, _MAX_NAME) for name in (*told, *names[len(told) :])]
+
+
+def _alike(parts: Sequence[Sequence[str]]) -> int:
+    """How many parts all names begin with."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
 
 
 def percent(share: float) -> str:

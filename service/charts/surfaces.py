@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,12 +89,21 @@ def _faces(plane: Plane, view: View) -> Iterator[str]:
         corners = [(x, y, value) for (x, y), value in zip(places, values, strict=True) if value is not None]
         if len(corners) < 4:
             continue
-        shown = _cut(_cut(corners, view.high, keeps_below=True), view.low, keeps_below=False)
-        if len(shown) < 3:
-            continue
-        middle = sum(value / len(shown) for _, _, value in shown)
-        points = [view((x, y), value) for x, y, value in shown]
-        yield element("path", d=path_data(points, is_closed=True), class_=f"b{plane.levels.band(middle)}")
+        for low, high in _slices(plane, view, [value for _, _, value in corners]):
+            shown = _cut(_cut(corners, high, keeps_below=True), low, keeps_below=False)
+            if len(shown) < 3:
+                continue
+            middle = sum(value / len(shown) for _, _, value in shown)
+            points = [view((x, y), value) for x, y, value in shown]
+            yield element("path", d=path_data(points, is_closed=True), class_=f"b{plane.levels.band(middle)}")
+
+
+def _slices(plane: Plane, view: View, values: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """The heights between which a cell has one shade: all of it, but the bands of a steep one by themselves."""
+    low, high = max(min(values), view.low), min(max(values), view.high)
+    levels = [level for level in plane.levels.values if low < level < high]
+    bounds = [view.low, *(levels if len(levels) > 1 else ()), view.high]
+    yield from itertools.pairwise(bounds)
 
 
 def _cut(corners: Sequence[Corner], level: float, *, keeps_below: bool) -> list[Corner]:

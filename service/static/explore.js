@@ -20,7 +20,6 @@ function adopt(chart) {
   for (const title of chart.querySelectorAll("title")) {
     const mark = title.parentElement.closest("a") ?? title.parentElement;
     mark.dataset.tip = title.textContent;
-    if (!mark.hasAttribute("aria-label")) mark.setAttribute("aria-label", title.textContent);
     title.remove();
   }
 }

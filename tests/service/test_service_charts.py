@@ -178,6 +178,10 @@ def test_shares_are_in_proportion_and_the_rest_is_together() -> None:
     written = [words.content for words in words_of(picture)]
     assert "29 other tensors" in written
     assert "50.0 %" in written
+    alike = [(f"transformer.blocks.{index}.attention.query_key_value.projection.weight", 0.1) for index in range(10)]
+    picture = shares_chart(alike)
+    assert picture is not None
+    assert len({words.content for words in words_of(picture) if "…" in words.content}) == 10
     assert shares_chart([]) is None
     assert shares_chart([("a", math.nan)]) is None
 

@@ -137,7 +137,7 @@ def test_the_wheel_zooms_about_the_pointer_and_a_drag_pans(page: Page, chart: Lo
     home = view(chart)
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
     page.mouse.wheel(0, -100)
-    page.wait_for_function("document.querySelector('svg.chart').classList.contains('zoomed')")
+    page.wait_for_selector("svg.chart.zoomed")
     near = view(chart)
     assert near[0] + near[2] / 4 == pytest.approx(home[0] + home[2] / 4, rel=1e-3)
     page.mouse.down()
@@ -154,7 +154,11 @@ def test_a_wheel_over_a_picture_without_the_focus_scrolls_the_page(page: Page) -
     before = view(second)
     page.mouse.move(box["x"] + 100, box["y"] + 100)
     page.mouse.wheel(0, 120)
-    page.wait_for_function("scrollY > 0")
+    for _ in range(500):
+        if page.evaluate("scrollY") > 0:
+            break
+        page.wait_for_timeout(10)
+    assert page.evaluate("scrollY") > 0
     assert view(second) == before
     page.evaluate("scrollTo(0, 0)")
 
