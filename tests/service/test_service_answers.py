@@ -189,5 +189,12 @@ def test_a_page_shows_what_the_report_says(client: TestClient, finish: Act) -> N
     assert reloading not in page.text
     for words in ("saddle", "1 of 2 curvatures is negative", "1, 0, 1", "−2", "0.safetensors", "verified"):
         assert words in page.text
-    assert page.text.count("<svg") == 3
+    assert re.findall(r"<figcaption><span>([^<]+)", page.text) == [
+        "Spectrum",
+        "Error surface",
+        "Its quadratic model",
+        "Error surface in space",
+        "Its quadratic model in space",
+        "Loss along direction 0",
+    ]
     assert client.get("/jobs/job_" + "0" * 32).status_code == 404
