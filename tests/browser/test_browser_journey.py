@@ -43,7 +43,9 @@ def test_from_a_form_to_the_verdict_and_the_way_out(service: Service, open_page:
     page.get_by_role("textbox", name="Expression").fill("(1 - w1*w2")
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("alert")).to_contain_text("It was not taken")
-    expect(page.get_by_role("textbox", name="Expression")).to_have_value("(1 - w1*w2")  # nothing has to be written twice
+    expect(page.get_by_role("textbox", name="Expression")).to_have_value(
+        "(1 - w1*w2"
+    )  # nothing has to be written twice
     page.get_by_role("textbox", name="Expression").fill("(1 - w1*w2)**2")
     page.get_by_label("Run", exact=True).fill("first")
     page.get_by_role("button", name="Submit").click()
