@@ -21,19 +21,19 @@ def get_escape_picture(job_id: str, number: EscapeNumber, parts: PartsOf, princi
     escapes = stored_report(parts, principal.project, job_id).report.escapes
     if number >= len(escapes):
         raise NotFound(f"The job has {len(escapes)} escape directions, counted from 0.")
-    return picture_response(escape_chart(escapes[number]))
+    return picture_response(escape_chart(escapes[number]), job_id)
 
 
 @router.get("/v1/jobs/{job_id}/contours.svg", response_class=Response)
 def get_contours(job_id: str, parts: PartsOf, principal: Reader, *, model: bool = False) -> Response:
     """Iso-lines of the loss on the plane of `landscape`, or of its quadratic model."""
-    return picture_response(contour_chart(_landscape(parts, principal.project, job_id), model=model))
+    return picture_response(contour_chart(_landscape(parts, principal.project, job_id), model=model), job_id)
 
 
 @router.get("/v1/jobs/{job_id}/surface.svg", response_class=Response)
 def get_surface(job_id: str, parts: PartsOf, principal: Reader, *, model: bool = False) -> Response:
     """The same plane as a surface."""
-    return picture_response(surface_chart(_landscape(parts, principal.project, job_id), model=model))
+    return picture_response(surface_chart(_landscape(parts, principal.project, job_id), model=model), job_id)
 
 
 def _landscape(parts: Parts, project: str, job_id: str) -> Landscape:

@@ -73,7 +73,7 @@ def get_spectrum_as(request: Request, job_id: str, form: SpectrumFormat, parts: 
         case SpectrumFormat.NPZ:
             return Response(spectrum_npz(spectrum), media_type="application/zip", headers=_attached(job_id, "npz"))
         case SpectrumFormat.SVG:
-            return picture_response(spectrum_chart(spectrum))
+            return picture_response(spectrum_chart(spectrum), job_id)
 
 
 @router.get("/v1/jobs/{job_id}/escapes/{number}.safetensors", response_class=Response)
@@ -101,7 +101,7 @@ def get_landscape_as(
         raise NotFound("The job was asked for no landscape, or there is none for this verdict.")
     if form is LandscapeFormat.JSON:
         return validated_json(request, landscape.model_dump_json())
-    return picture_response(contour_chart(landscape))
+    return picture_response(contour_chart(landscape), job_id)
 
 
 @router.get("/v1/jobs/{job_id}/bundle", response_class=Response)
@@ -157,11 +157,11 @@ def stored_report(parts: Parts, project: str, job_id: str) -> StoredReport:
     return stored
 
 
-def picture_response(picture: Picture | None) -> Response:
-    """A picture by itself. Raises NotFound where there is nothing to draw."""
+def picture_response(picture: Picture | None, job_id: str) -> Response:
+    """A picture by itself, with the job that it is of. Raises NotFound where there is nothing to draw."""
     if picture is None:
         raise NotFound("The report holds no points that could be drawn.")
-    return Response(standalone(picture), media_type=SVG_MEDIA_TYPE, headers=SVG_HEADERS)
+    return Response(standalone(picture, source=f"Job {job_id}."), media_type=SVG_MEDIA_TYPE, headers=SVG_HEADERS)
 
 
 def read_spectrum(parts: Parts, stored: StoredReport, job_id: str) -> Spectrum:

@@ -48,8 +48,10 @@ class Picture:
         """For templates, which escape everything that does not say that it is markup."""
         return self.render()
 
-    def render(self, style: str = "", *, with_title: bool = False) -> str:
-        lines = wrapped(self.caption, self.width - 16)
+    def render(self, style: str = "", *, source: str | None = None) -> str:
+        """By itself where a `source` is said: under its title, on its own paper, the source in its caption."""
+        with_title = source is not None
+        lines = wrapped(f"{self.caption} {source or ''}", self.width - 16)
         below = [
             text(8, self.height + LINE_HEIGHT * (row + 0.9), line, class_="caption") for row, line in enumerate(lines)
         ]
@@ -70,10 +72,10 @@ class Picture:
         )
 
 
-def standalone(picture: Picture) -> str:
-    """With its title and its own style, for a file or a message."""
+def standalone(picture: Picture, *, source: str = "") -> str:
+    """With its title, its own style and where it comes from, for a file or a message."""
     style = files("service").joinpath("static/chart.css").read_text(encoding="utf-8")
-    return picture.render(f"<style>{style}</style>", with_title=True)
+    return picture.render(f"<style>{style}</style>", source=source)
 
 
 def element(name: str, /, *, tip: str | None = None, content: str | None = None, **attributes: str | float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from saddlescope.contract.reports import Landscape
 from service.charts.frames import Box, Frame, frame
-from service.charts.planes import Plane, plane_of
+from service.charts.planes import Plane, Sheet, plane_of
 from service.charts.regions import Place, region
 from service.charts.scales import Linear
 from service.svg import WIDTH, Picture, Point, element, number, path_data, text, text_width
@@ -29,10 +29,10 @@ def contour_chart(landscape: Landscape, *, model: bool = False) -> Picture | Non
     )  # fmt: skip
     width = drawn.x.end - drawn.x.start
     elements = [element("rect", x=drawn.x.start, y=drawn.top, width=width, height=width, class_="unknown")]
-    elements += _bands_and_lines(plane, drawn)
+    at = Sheet(tuple(map(drawn.x, landscape.x)), tuple(map(drawn.y, landscape.y)))
+    elements += _bands_and_lines(plane, drawn, at)
     elements += drawn.elements[1:]
-    marks = list(_marks(plane, drawn))
-    elements += [*marks, *_key(plane, drawn)]
+    elements += [*_marks(plane, at), *_key(plane, drawn)]
     return Picture(
         f"{plane.words} on a plane through θ",
         tuple(elements),
@@ -61,17 +61,17 @@ def _in_words(plane: Plane) -> str:
     return f"{words}. Horizontal: {plane.landscape.x_label}. Vertical: {plane.landscape.y_label}."
 
 
-def _bands_and_lines(plane: Plane, drawn: Frame) -> Iterator[str]:
+def _bands_and_lines(plane: Plane, drawn: Frame, at: Sheet) -> Iterator[str]:
     base, _ = region(plane.grid, float("-inf"))
-    yield element("path", d=_loops(base, plane, drawn), class_="b0")
-    taken = [_around(at, 8) for at in _way(plane, drawn)]
+    yield element("path", d=_loops(base, at), class_="b0")
+    taken = [_around(point, 8) for point in _way(plane, at)]
     lines, labels = [], []
     for index, level in enumerate(plane.levels.values, start=1):
         loops, isolines = region(plane.grid, level)
         if loops:
             shade = f"b{plane.levels.shade(index)}"
-            yield element("path", d=_loops(loops, plane, drawn), class_=shade)
-        points = [[drawn.at(*plane.point(place)) for place in line] for line in isolines]
+            yield element("path", d=_loops(loops, at), class_=shade)
+        points = [list(map(at, line)) for line in isolines]
         if points:
             lines.append(element("path", d="".join(map(path_data, points)), class_="iso"))
         words = plane.levels.words(level)
@@ -81,14 +81,14 @@ def _bands_and_lines(plane: Plane, drawn: Frame) -> Iterator[str]:
     here = plane.here()
     if here is not None and (value := plane.value(here)) is not None:
         _, through = region(plane.grid, value)
-        d = "".join(path_data(drawn.at(*plane.point(place)) for place in line) for line in through)
+        d = "".join(path_data(map(at, line)) for line in through)
         if d:
             yield element("path", d=d, class_="iso through", tip=f"as high as θ: {number(value)}")
     yield from labels
 
 
-def _loops(loops: Sequence[Sequence[Place]], plane: Plane, drawn: Frame) -> str:
-    return "".join(path_data((drawn.at(*plane.point(place)) for place in loop), is_closed=True) for loop in loops)
+def _loops(loops: Sequence[Sequence[Place]], at: Sheet) -> str:
+    return "".join(path_data(map(at, loop), is_closed=True) for loop in loops)
 
 
 def _free_spot(lines: Sequence[Sequence[Point]], width: float, taken: list[Rect], drawn: Frame) -> Point | None:
@@ -116,15 +116,15 @@ def _around(at: Point, reach: float) -> Rect:
     return at[0] - reach, at[1] - reach, at[0] + reach, at[1] + reach
 
 
-def _way(plane: Plane, drawn: Frame) -> list[Point]:
+def _way(plane: Plane, at: Sheet) -> list[Point]:
     """From θ to where the escape ends, close enough that no label finds room in between."""
     here, there = plane.here(), plane.way_out()
     if here is None:
         return []
-    start = drawn.at(*plane.point(here))
+    start = at(here)
     if there is None:
         return [start]
-    end = drawn.at(*plane.point(there))
+    end = at(there)
     steps = int(math.dist(start, end) / 8) + 1
     return [
         (start[0] + (end[0] - start[0]) * step / steps, start[1] + (end[1] - start[1]) * step / steps)
@@ -132,14 +132,14 @@ def _way(plane: Plane, drawn: Frame) -> list[Point]:
     ]
 
 
-def _marks(plane: Plane, drawn: Frame) -> Iterator[str]:
+def _marks(plane: Plane, at: Sheet) -> Iterator[str]:
     here, there = plane.here(), plane.way_out()
     if here is None:
         return
-    start = drawn.at(*plane.point(here))
+    start = at(here)
     if there is not None:
-        yield from arrow_along((start, drawn.at(*plane.point(there))))
-        yield diamond(drawn.at(*plane.point(there)), _tip("where the escape ends", plane.value(there)))
+        yield from arrow_along((start, at(there)))
+        yield diamond(at(there), _tip("where the escape ends", plane.value(there)))
     yield element("circle", cx=start[0], cy=start[1], r=5, class_="here", tip=_tip("θ", plane.value(here)))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from saddlescope.contract.reports import Density, Spectrum
+from saddlescope.contract.reports import Density, RitzPair, Spectrum
 from service.charts.eigenvalues import STRIP, extremes, sign, zero_band
-from service.charts.frames import Box, Frame, frame
+from service.charts.frames import Box, frame
 from service.charts.scales import Linear, Logarithmic, Scale, Unlabelled, linear
-from service.svg import Picture, Point, element, number, path, text
+from service.svg import Picture, element, number, path, text
 
 _UPPER, _LOWER = 232.0, 440.0
 _RITZ = 10.0
@@ -27,7 +27,10 @@ def density_picture(spectrum: Spectrum) -> Picture:
     if density is not None:
         elements += _lower(density, x, spectrum.zero_tol)
     said = f"{len(spectrum.ritz)} Ritz values of {spectrum.num_parameters:,} eigenvalues"
-    caption = f"{said}, each bar as wide as twice its residual norm (it holds an eigenvalue); τ = {number(spectrum.zero_tol)}. "
+    caption = (
+        f"{said}, each bar as wide as twice its residual norm (it holds an eigenvalue), hollow where that leaves its sign "
+        f"open; τ = {number(spectrum.zero_tol)}. "
+    )
     if density is not None:
         caption += (
             "The density is smoothed: for looking at, never for signs. Below: the share of eigenvalues at most λ as one "
@@ -47,8 +50,10 @@ def bracket(density: Density) -> Sequence[tuple[float, float, float]]:
     return list(zip(density.grid, density.cumulative_low, density.cumulative_high, strict=False))
 
 
-def staircase(frame_: Frame, values: Sequence[tuple[float, float]]) -> list[Point]:
-    return [frame_.at(at, share) for at, share in values]
+def proven_sign(pair: RitzPair, zero_tol: float) -> str:
+    """The sign that an eigenvalue within the residual norm must have; zero where it may lie on either side."""
+    low, high = pair.value - pair.residual_norm, pair.value + pair.residual_norm
+    return sign(pair.value, zero_tol) if low > zero_tol or high < -zero_tol else "zero"
 
 
 def _upper(spectrum: Spectrum, density: Density | None, x: Scale) -> Iterator[str]:
@@ -65,14 +70,14 @@ def _upper(spectrum: Spectrum, density: Density | None, x: Scale) -> Iterator[st
     yield from drawn.elements
     yield from zero_band(drawn, spectrum.zero_tol)
     if density is not None:
-        points = staircase(drawn, list(zip(density.grid, density.density, strict=False)))
+        points = [drawn.at(at, value) for at, value in zip(density.grid, density.density, strict=False)]
         floor = [(points[-1][0], drawn.bottom), (points[0][0], drawn.bottom)] if points else []
         yield drawn.cut([path([*points, *floor], class_="area", is_closed=True), path(points, class_="line loss")])
     yield element("line", x1=drawn.x(0.0), x2=drawn.x(0.0), y1=drawn.bottom, y2=drawn.top, class_="axis")
     for pair in spectrum.ritz:
         # The residual norm bounds the distance to an eigenvalue.
         left, right = drawn.x(pair.value - pair.residual_norm), drawn.x(pair.value + pair.residual_norm)
-        kind, width = sign(pair.value, spectrum.zero_tol), max(right - left, 2.0)
+        kind, width = proven_sign(pair, spectrum.zero_tol), max(right - left, 2.0)
         tip = f"Ritz value {number(pair.value)} ± {number(pair.residual_norm)}"
         yield element(
             "rect", x=(left + right - width) / 2, y=drawn.bottom - _RITZ, width=width, height=_RITZ,
@@ -80,7 +85,7 @@ def _upper(spectrum: Spectrum, density: Density | None, x: Scale) -> Iterator[st
         )  # fmt: skip
     if spectrum.ritz:
         values = [pair.value for pair in spectrum.ritz]
-        yield from extremes(drawn, min(values), max(values))
+        yield from extremes(drawn, min(values), max(values), names=("lowest Ritz value", "highest Ritz value"))
 
 
 def _lower(density: Density, x: Scale, zero_tol: float) -> Iterator[str]:

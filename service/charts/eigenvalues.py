@@ -36,9 +36,9 @@ def zero_band(frame_: Frame, zero_tol: float) -> Iterator[str]:
     yield text(middle, frame_.top - 5, "±τ", class_="key middle")
 
 
-def extremes(drawn: Frame, lowest: float, highest: float) -> Iterator[str]:
+def extremes(drawn: Frame, lowest: float, highest: float, names: tuple[str, str] = ("λ min", "λ max")) -> Iterator[str]:
     """The smallest and the largest value in words above their places."""
-    words = (f"λ min {number(lowest)}", f"λ max {number(highest)}")
+    words = (f"{names[0]} {number(lowest)}", f"{names[1]} {number(highest)}")
     widths = [text_width(said) for said in words]
     room = WIDTH - 8
     left = min(max(drawn.x(lowest) - widths[0] / 2, 8), room - widths[0])

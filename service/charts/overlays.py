@@ -16,6 +16,7 @@ _HEIGHT = 384.0
 _BADGE = 7.0
 # Nearer than this two points cannot be told apart.
 _RESOLUTION = 0.4
+_MOST_STEPS = 2_000
 Stairs = Sequence[tuple[float, float]]
 
 
@@ -62,7 +63,10 @@ def stairs_of(spectrum: Spectrum) -> Stairs:
     """(λ, share of eigenvalues at most λ), ascending; of an estimate the middle of its bracket."""
     if spectrum.eigenvalues is not None:
         values = sorted(finite(spectrum.eigenvalues))
-        return [(value, (place + 1) / len(values)) for place, value in enumerate(values)]
+        count, steps = len(values), min(len(values), _MOST_STEPS)
+        # Evenly by share: between two steps of a large spectrum lies less than can be seen.
+        places = (step * (count - 1) // max(steps - 1, 1) for step in range(steps))
+        return [(values[place], (place + 1) / count) for place in places]
     if spectrum.density is not None:
         return [(at, (least + most) / 2) for at, least, most in bracket(spectrum.density)]
     return []

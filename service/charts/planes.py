@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from saddlescope.contract.reports import Landscape
 from service.charts.regions import Grid, Place
 from service.charts.scales import finite
-from service.svg import number
+from service.svg import Point, number
 
 BANDS = 10
 
@@ -77,6 +77,22 @@ class Plane:
             return None
         x, y = self.landscape.x, self.landscape.y
         return self.place(*there) if x[0] <= there[0] <= x[-1] and y[0] <= there[1] <= y[-1] else None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """From places on the grid to points of the picture: where its columns and rows stand, and evenly in between."""
+
+    across: tuple[float, ...]
+    upward: tuple[float, ...]
+
+    def __call__(self, place: Place) -> Point:
+        column, row = min(int(place[0]), len(self.across) - 2), min(int(place[1]), len(self.upward) - 2)
+        left, below = self.across[column], self.upward[row]
+        return (
+            left + (place[0] - column) * (self.across[column + 1] - left),
+            below + (place[1] - row) * (self.upward[row + 1] - below),
+        )
 
 
 def plane_of(landscape: Landscape, *, is_model: bool) -> Plane | None:

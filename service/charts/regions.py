@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 Grid = Sequence[Sequence[float | None]]
 # Columns and rows are counted as floats: (1.5, 2.0) is halfway between two columns on the third row.
@@ -18,6 +18,8 @@ Place = tuple[float, float]
 Edge = tuple[Place, Place]
 # Counter-clockwise, as places grow: here, right, right above, above.
 Corners = tuple[float, float, float, float]
+# The neighbour beyond each side, in the order of the corners.
+_BESIDE = ((0, -1), (1, 0), (0, 1), (-1, 0))
 _HUGE = 1e300
 _CORNERS: tuple[Place, ...] = ((0, 0), (1, 0), (1, 1), (0, 1))
 
@@ -29,17 +31,18 @@ def region(grid: Grid, level: float) -> tuple[list[list[Place]], list[list[Place
     is an iso-line, unless it is the border of what is known.
     """
     walked: Counter[Edge] = Counter()
-    known = set()
-    for column, row, corners in _known_cells(grid):
-        known.add((column, row))
-        for loop in _reaching(corners, level, column, row):
-            for start, end in zip(loop, [*loop[1:], *loop[:1]], strict=True):
-                if start < end:
-                    walked[start, end] += 1
-                elif end < start:
-                    walked[end, start] -= 1
+    cells = {(column, row): corners for column, row, corners in _known_cells(grid)}
+    inside = {cell for cell, corners in cells.items() if min(corners) >= level}
+    for cell, corners in cells.items():
+        if max(corners) < level:
+            continue
+        for start, end in _rim(cell, inside) if cell in inside else _edges(_reaching(corners, level, *cell)):
+            if start < end:
+                walked[start, end] += 1
+            elif end < start:
+                walked[end, start] -= 1
     boundary = [edge if count > 0 else (edge[1], edge[0]) for edge, count in walked.items() if count]
-    lines = [edge for edge in boundary if all(cell in known for cell in _beside(*edge))]
+    lines = [edge for edge in boundary if all(cell in cells for cell in _beside(*edge))]
     return _chained(boundary), _chained(lines)
 
 
@@ -51,6 +54,20 @@ def _known_cells(grid: Grid) -> Iterator[tuple[int, int, Corners]]:
                 yield column, row, (a, b, c, d)
 
 
+def _rim(cell: tuple[int, int], inside: Set[tuple[int, int]]) -> Iterator[Edge]:
+    """The sides of a whole cell without those that a whole neighbour walks the other way."""
+    column, row = cell
+    for index, (right, up) in enumerate(_BESIDE):
+        if (column + right, row + up) not in inside:
+            start, end = _CORNERS[index], _CORNERS[(index + 1) % 4]
+            yield (column + start[0], row + start[1]), (column + end[0], row + end[1])
+
+
+def _edges(loops: Iterable[list[Place]]) -> Iterator[Edge]:
+    for loop in loops:
+        yield from zip(loop, [*loop[1:], *loop[:1]], strict=True)
+
+
 def _reaching(corners: Corners, level: float, column: int, row: int) -> list[list[Place]]:
     """The part of one cell that reaches the level: no polygon, one, or two at opposite corners.
 
@@ -59,8 +76,6 @@ def _reaching(corners: Corners, level: float, column: int, row: int) -> list[lis
     is_high = [value >= level for value in corners]
     if not any(is_high):
         return []
-    if all(is_high):
-        return [[(column + x, row + y) for x, y in _CORNERS]]
     # In units of the largest difference, so that nothing overflows.
     above = _above(corners, level)
     unit = max(map(abs, above))

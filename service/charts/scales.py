@@ -50,10 +50,11 @@ class Linear:
     is_whole: bool = False
 
     def share(self, value: float) -> float:
-        # Divided first: the difference of two large floats of opposite sign may overflow, that of small ones vanish.
-        unit = max(abs(self.low), abs(self.high))
-        low, high = self.low / unit, self.high / unit
-        return _bounded((value / unit - low) / (high - low))
+        width = self.high - self.low
+        if math.isinf(width):
+            # The difference of two large floats of opposite sign overflows, that of their quarters does not.
+            return _bounded((value / 4 - self.low / 4) / (self.high / 4 - self.low / 4))
+        return _bounded((value - self.low) / width)
 
     def ticks(self, most: int) -> Ticks:
         return _linear_ticks(Decimal(self.low), Decimal(self.high), most, is_whole=self.is_whole)
@@ -225,7 +226,7 @@ def _float_power(exponent: int) -> float:
 
 
 def _bounded(share: float) -> float:
-    return min(max(share, -_BEYOND), _BEYOND)
+    return share if -_BEYOND < share < _BEYOND else math.copysign(_BEYOND, share)
 
 
 def _extremes(values: Sequence[float]) -> tuple[float, float]:

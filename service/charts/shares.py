@@ -22,7 +22,7 @@ def shares_chart(shares: Sequence[tuple[str, float]]) -> Picture | None:
     rows = [(name, share, "share") for name, share in ordered[:kept]]
     if rest := ordered[kept:]:
         rows.append((f"{len(rest):,} other tensors", sum(share for _, share in rest), "share rest"))
-    names = _short([name for name, _, _ in rows])
+    names = [*_short([name for name, _ in ordered[:kept]]), *(name for name, _, _ in rows[kept:])]
     left = 16 + max(text_width(name) for name in names)
     right = WIDTH - 16 - text_width("100.0 %")
     largest = max(*(share for _, share, _ in rows), 0.0) or 1.0
@@ -51,12 +51,13 @@ def shares_chart(shares: Sequence[tuple[str, float]]) -> Picture | None:
 def _short(names: Sequence[str]) -> list[str]:
     """Names that fit; where what is left of them is alike, without the parts that all tensors have in common."""
     short = [clipped(name, _MAX_NAME) for name in names]
-    parts = [name.split(".") for name in names[: _MAX_ROWS - 1]]
+    parts = [name.split(".") for name in names]
     if len(set(short)) == len(names) or len(parts) < 2:
         return short
-    lead, tail = _alike(parts), _alike([part[::-1] for part in parts])
-    told = [".".join(("…", *part[lead : len(part) - tail], "…")) for part in parts]
-    return [clipped(name, _MAX_NAME) for name in (*told, *names[len(told) :])]
+    # One common part stays on either side: blocks.3.attention says more than 3.
+    lead, tail = max(_alike(parts) - 1, 0), max(_alike([part[::-1] for part in parts]) - 1, 0)
+    told = ["…" * (lead > 0) + ".".join(part[lead : len(part) - tail]) + "…" * (tail > 0) for part in parts]
+    return [clipped(name, _MAX_NAME) for name in told]
 
 
 def _alike(parts: Sequence[Sequence[str]]) -> int:

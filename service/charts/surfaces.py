@@ -15,7 +15,7 @@ from service.charts.scales import Linear, finite
 from service.svg import Picture, Point, clipped, element, group, number, path_data, text, text_width
 
 _HEIGHT = 452.0
-_AZIMUTH = math.radians(34)
+_SINE, _COSINE = math.sin(math.radians(34)), math.cos(math.radians(34))
 _SIZE = 330.0
 _TILT = 0.5
 _RISE = 170.0
@@ -38,14 +38,13 @@ class View:
     def __call__(self, place: Place, value: float) -> Point:
         across = place[0] / self.columns - 0.5
         along = place[1] / self.rows - 0.5
-        sine, cosine = math.sin(_AZIMUTH), math.cos(_AZIMUTH)
         height = Linear(self.low, self.high).share(value)
-        x = _CENTRE[0] + _SIZE * (across * cosine + along * sine)
-        y = _CENTRE[1] + _SIZE * _TILT * (across * sine - along * cosine) - _RISE * (height - 0.25)
+        x = _CENTRE[0] + _SIZE * (across * _COSINE + along * _SINE)
+        y = _CENTRE[1] + _SIZE * _TILT * (across * _SINE - along * _COSINE) - _RISE * (height - 0.25)
         return x, y
 
     def nearness(self, place: Place) -> float:
-        return place[0] / self.columns * math.sin(_AZIMUTH) - place[1] / self.rows * math.cos(_AZIMUTH)
+        return place[0] / self.columns * _SINE - place[1] / self.rows * _COSINE
 
 
 def surface_chart(landscape: Landscape, *, model: bool = False) -> Picture | None:
@@ -89,19 +88,21 @@ def _faces(plane: Plane, view: View) -> Iterator[str]:
         corners = [(x, y, value) for (x, y), value in zip(places, values, strict=True) if value is not None]
         if len(corners) < 4:
             continue
-        for low, high in _slices(plane, view, [value for _, _, value in corners]):
-            shown = _cut(_cut(corners, high, keeps_below=True), low, keeps_below=False)
+        lowest, highest = (choose(value for _, _, value in corners) for choose in (min, max))
+        for low, high in _slices(plane, view, lowest, highest):
+            shown = corners
+            if lowest < low or highest > high:
+                shown = _cut(_cut(corners, high, keeps_below=True), low, keeps_below=False)
             if len(shown) < 3:
                 continue
             middle = sum(value / len(shown) for _, _, value in shown)
             points = [view((x, y), value) for x, y, value in shown]
-            yield element("path", d=path_data(points, is_closed=True), class_=f"b{plane.levels.band(middle)}")
+            yield f'<path d="{path_data(points, is_closed=True)}" class="b{plane.levels.band(middle)}"/>'
 
 
-def _slices(plane: Plane, view: View, values: Sequence[float]) -> Iterator[tuple[float, float]]:
+def _slices(plane: Plane, view: View, lowest: float, highest: float) -> Iterator[tuple[float, float]]:
     """The heights between which a cell has one shade: all of it, but the bands of a steep one by themselves."""
-    low, high = max(min(values), view.low), min(max(values), view.high)
-    levels = [level for level in plane.levels.values if low < level < high]
+    levels = [level for level in plane.levels.values if max(lowest, view.low) < level < min(highest, view.high)]
     bounds = [view.low, *(levels if len(levels) > 1 else ()), view.high]
     yield from itertools.pairwise(bounds)
 

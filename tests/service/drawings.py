@@ -31,7 +31,7 @@ class Words:
 
 
 def parsed(picture: Picture) -> ElementTree.Element:
-    return ElementTree.fromstring(standalone(picture))
+    return ElementTree.fromstring(standalone(picture, source="Job job_" + 32 * "a" + "."))
 
 
 def nodes(picture: Picture, name: str, class_: str = "") -> list[ElementTree.Element]:

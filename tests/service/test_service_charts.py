@@ -130,6 +130,13 @@ def test_ritz_values_are_as_wide_as_their_residuals() -> None:
         assert_sound(shown)
 
 
+def test_a_ritz_value_whose_residual_leaves_its_sign_open_is_hollow() -> None:
+    pairs = (RitzPair(value=-1.0, residual_norm=0.5), RitzPair(value=-1.0, residual_norm=1.2))
+    picture = spectrum_chart(estimated(pairs, None))
+    assert len(nodes(picture, "rect", "negative")) == 1
+    assert len(nodes(picture, "rect", "zero")) == 1
+
+
 def test_the_bracket_of_the_mass_is_drawn_where_its_bounds_are() -> None:
     picture = spectrum_chart(estimated((), DENSITY))
     corners = points(nodes(picture, "path", "bracket")[0])

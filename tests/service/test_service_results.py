@@ -90,6 +90,8 @@ def test_pictures_are_well_formed_and_may_run_nothing(client: TestClient, done: 
     names = {node.tag.rpartition("}")[2] for node in tree.iter()}
     assert names >= {"svg", "title", "desc", "style"}
     assert names & {"rect", "path"}
+    words = " ".join(node.text or "" for node in tree.iter("{http://www.w3.org/2000/svg}text"))
+    assert done in words
     assert not names & {"script", "foreignObject", "image", "a"}
 
 
