@@ -9,6 +9,7 @@ from enum import StrEnum
 from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from saddlescope.contract.vocabulary import Verdict
 from store.filters import JobFilters, filtered
 from store.jobs import Cursor, Order, Page, list_jobs
 from store.numbers import NUMBER_COLUMNS, REPORTS, ReportNumbers, complete, find_numbers
@@ -30,6 +31,18 @@ class SortKey(StrEnum):
 class ListedJob:
     job: JobRow
     numbers: ReportNumbers | None
+
+
+@dataclass(frozen=True)
+class MeasuredJob:
+    """A job with a report, as a point of a picture."""
+
+    id: str
+    verdict: Verdict
+    run_id: str | None
+    run_step: int | None
+    run_name: str | None
+    numbers: ReportNumbers
 
 
 @dataclass(frozen=True)
@@ -107,14 +120,17 @@ def list_grouped(
     return Page(items=items, has_more=has_more, next=Cursor(items[-1].newest.job.id) if has_more else None)
 
 
-def list_measured(session: Session, *, project: str, filters: JobFilters, limit: int) -> tuple[ListedJob, ...]:
+def list_measured(session: Session, *, project: str, filters: JobFilters, limit: int) -> tuple[MeasuredJob, ...]:
     """The newest jobs that have a report, at most `limit`."""
-    query = filtered(
-        select(*JOB_COLUMNS, *NUMBER_COLUMNS).join(REPORTS, REPORTS.c.job_id == JOBS.c.id), project, filters
-    )
+    # Of thousands of jobs a picture needs these columns alone.
+    own = (JOBS.c.id, JOBS.c.verdict, JOBS.c.run_id, JOBS.c.run_step, JOBS.c.run_name)
+    query = filtered(select(*own, *NUMBER_COLUMNS).join(REPORTS, REPORTS.c.job_id == JOBS.c.id), project, filters)
     rows = session.execute(query.order_by(JOBS.c.id.desc()).limit(limit)).all()
     numbers = complete(session, {row.id: row for row in rows})
-    return tuple(ListedJob(job_row(row), numbers[row.id]) for row in rows)
+    return tuple(
+        MeasuredJob(row.id, Verdict(row.verdict), row.run_id, row.run_step, row.run_name, numbers[row.id])
+        for row in rows
+    )
 
 
 def count_measured(session: Session, *, project: str, filters: JobFilters) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from saddlescope.contract.vocabulary import Verdict
 from service.charts import Bracket, Checkpoint
 from service.svg import Picture
 from store.numbers import ReportNumbers
-from store.records import JobRow
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,16 @@ def figures(*candidates: tuple[str, Picture | None, str | None]) -> list[Figure]
     return [Figure(name, picture, url) for name, picture, url in candidates if picture is not None]
 
 
-def checkpoint_of(job: JobRow, numbers: ReportNumbers | None) -> Checkpoint:
+def checkpoint_of(
+    job_id: str, *, verdict: Verdict | None, step: int | None, name: str | None, numbers: ReportNumbers | None
+) -> Checkpoint:
     """A job as a point of a picture."""
-    step = None if job.run is None else job.run.step
     if numbers is None:
-        return Checkpoint(job=job.id, step=step, verdict=job.verdict)
+        return Checkpoint(job=job_id, step=step, verdict=verdict)
     return Checkpoint(
-        job=job.id,
+        job=job_id,
         step=step,
-        verdict=job.verdict,
+        verdict=verdict,
         is_critical=numbers.is_critical,
         loss=numbers.loss,
         gradient_norm=numbers.gradient_norm,
@@ -41,5 +42,5 @@ def checkpoint_of(job: JobRow, numbers: ReportNumbers | None) -> Checkpoint:
         index=numbers.index,
         minimum_ratio=Bracket(numbers.minimum_ratio, numbers.ratio_low, numbers.ratio_high),
         inertia=(numbers.num_negative, numbers.num_zero, numbers.num_positive),
-        name="" if job.run is None else job.run.name or job.run.id,
+        name=name or "",
     )

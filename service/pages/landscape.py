@@ -39,7 +39,12 @@ def landscape_page(
         total = len(listed)
         if total == MAX_POINTS:
             total = count_measured(session, project=visitor.project, filters=filters)
-    points = [checkpoint_of(one.job, one.numbers) for one in listed]
+    points = [
+        checkpoint_of(
+            one.id, verdict=one.verdict, step=one.run_step, name=one.run_name or one.run_id, numbers=one.numbers
+        )
+        for one in listed
+    ]
     picture = ratio_chart(points, against=against.value)
     narrowed = [*filter_pairs(filters)]
     links = {choice: "?" + urlencode([("against", choice.value), *narrowed]) for choice in Against}

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BeforeValidator
 
 from service.access import Visitor
-from service.charts import Series, history_charts
+from service.charts import Checkpoint, Series, history_charts
 from service.listing import Text
 from service.pages.figures import Figure, checkpoint_of
 from service.parts import PartsOf
@@ -51,8 +51,14 @@ def run_page(
 
 
 def _series(run_id: str, points: Sequence[RunPoint]) -> Series:
-    drawn = _spread(points, _DRAWN)
-    return Series(name_of(points) or run_id, [checkpoint_of(point.job, point.numbers) for point in drawn])
+    name = name_of(points) or run_id
+    return Series(name, [_checkpoint(point, name) for point in _spread(points, _DRAWN)])
+
+
+def _checkpoint(point: RunPoint, name: str) -> Checkpoint:
+    job = point.job
+    step = None if job.run is None else job.run.step
+    return checkpoint_of(job.id, verdict=job.verdict, step=step, name=name, numbers=point.numbers)
 
 
 def _spread(points: Sequence[RunPoint], most: int) -> Sequence[RunPoint]:

@@ -130,7 +130,7 @@ def test_numbers_are_those_of_the_report_also_where_an_older_process_wrote_it(
         listed = list_measured(session, project="default", filters=JobFilters(), limit=3)
         total = count_measured(session, project="default", filters=JobFilters(run="run-0"))
     assert total == 3
-    assert [one.job.id for one in listed] == list(reversed(measured))[:3]
+    assert [one.id for one in listed] == list(reversed(measured))[:3]
     for job, loss in zip(measured, LOSSES, strict=True):
         told = numbers[job]
         assert number_columns(report.model_copy(update={"loss": loss})) == vars(told)
