@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import callback_cost, load, products, scrape, start_up, toy_latency, uploads
+from benchmarks import callback_cost, load, pages, products, scrape, start_up, toy_latency, uploads
 from benchmarks.peers import compare, dense_verdict
 from benchmarks.promises import Promise, print_table
 
@@ -28,6 +28,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("load", load.run, partial(load.run, quick=True)),
     Benchmark("uploads", uploads.run, partial(uploads.run, 2**28)),
     Benchmark("scrape", scrape.run),
+    Benchmark("pages", pages.run, partial(pages.run, 10)),
     Benchmark("callback", callback_cost.run, partial(callback_cost.run, 3)),
     Benchmark("products", products.run),
     Benchmark("extreme_pairs", compare.run, partial(compare.run, quick=True)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from saddlescope.contract.reports import Density, Landscape, RitzPair, Spectrum
 from saddlescope.curvature.escape import EscapePath
@@ -82,4 +83,21 @@ def make_landscape(
         x_axis = x_axis / x_axis.norm()
     reach = max((path.step for path in paths if path.verified), default=0.0)
     grid = plane(objective, operator, measured, (x_axis, y_axis), reach=reach)
-    return Landscape(x_label=labels[0], y_label=labels[1], x=grid.x, y=grid.y, loss=grid.loss, quadratic=grid.quadratic)
+    return Landscape(
+        x_label=labels[0],
+        y_label=labels[1],
+        x=grid.x,
+        y=grid.y,
+        loss=grid.loss,
+        quadratic=grid.quadratic,
+        escape=_end_of_escape(paths, (x_axis, y_axis)),
+    )
+
+
+def _end_of_escape(paths: tuple[EscapePath, ...], axes: tuple[Tensor, Tensor]) -> tuple[float, float] | None:
+    """Where θ + step·u of the best escape lies on the plane; None unless its decrease was measured."""
+    if not paths or not paths[0].verified:
+        return None
+    best = paths[0]
+    x, y = (best.step * torch.dot(best.vector.double(), axis.double()).item() for axis in axes)
+    return x, y

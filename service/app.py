@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from opentelemetry.trace import TracerProvider
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Scope
 
 import saddlescope
 from service import (
@@ -21,6 +25,7 @@ from service import (
     jobs,
     listing,
     pages,
+    pictures,
     reference,
     results,
     runs,
@@ -78,11 +83,22 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     tell_problems(app)
     # Exports before jobs: `/v1/jobs.csv` is no job.
     for part in (
-        *(artifacts, uploads, exports, listing, jobs, attempts, events, results, runs),
+        *(artifacts, uploads, exports, listing, jobs, attempts, events, results, pictures, runs),
         *(webhooks, deliveries, health, reference, signing_in, actions, pages),
     ):
         app.include_router(part.router)
-    app.mount("/static", StaticFiles(directory=str(files("service").joinpath("static"))), name="static")
+    app.mount("/static", GZipMiddleware(_Files(directory=str(files("service").joinpath("static")))), name="static")
     description = partial(describe, app, max_artifact_bytes=parts.settings.max_artifact_bytes)
     app.openapi = description  # type: ignore[method-assign] # FastAPI's documented way to extend it
     return app
+
+
+class _Files(StaticFiles):
+    """Style and scripts: kept by the browser, which asks each time whether they are still those of this version."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["cache-control"] = "no-cache"
+        return response

@@ -10,7 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.answers import STANDARD_HEADERS, accepted_request_id, problem_response
+from service.answer_headers import STANDARD_HEADERS
+from service.answers import accepted_request_id, problem_response
 from service.headers import traceparent
 from service.hosts import host_refusal
 from service.metrics import Metrics, method_label

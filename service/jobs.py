@@ -17,7 +17,7 @@ from service.answers import request_id
 from service.artifacts import commit_blob
 from service.bodies import read_document
 from service.headers import deadline_seconds, idempotency_key, preferred_wait, traceparent
-from service.multipart import broken, read_form
+from service.multipart import REQUEST, broken, read_form
 from service.parts import Parts, PartsOf
 from service.problems import JobNotRetryable, NotFound, UnsupportedMediaType
 from service.requests import parse_body, parse_request, replace_parts
@@ -105,7 +105,7 @@ async def post_job(
         )
         if not files and not dry_run:
             # The common case in one piece: every way to a thread and back costs as much as the check itself.
-            accepted = await run_in_threadpool(_checked_and_submitted, parts, submission)
+            accepted = await run_in_threadpool(checked_and_submitted, parts, submission)
             return await _accepted(request, accepted, wait_seconds=preferred_wait(prefer))
         await run_in_threadpool(check, parts, submission)
         if dry_run:
@@ -193,7 +193,7 @@ async def retried(
         request_id=request_id(request),
         retry_of=job_id,
     )
-    return await run_in_threadpool(_checked_and_submitted, parts, submission)
+    return await run_in_threadpool(checked_and_submitted, parts, submission)
 
 
 def job_or_404(parts: Parts, project: str, job_id: str) -> JobRow:
@@ -222,7 +222,8 @@ def _asked_before(parts: Parts, project: str, job_id: str) -> JobRequest:
     return asked
 
 
-def _checked_and_submitted(parts: Parts, submission: Submission) -> Accepted:
+def checked_and_submitted(parts: Parts, submission: Submission) -> Accepted:
+    """Raises what `check` and `submit` raise."""
     check(parts, submission)
     return submit(parts, submission)
 
@@ -244,7 +245,9 @@ async def _read(request: Request, parts: Parts, keep: ExitStack) -> tuple[JobReq
                 max_file_bytes=parts.settings.max_artifact_bytes,
                 keep=keep,
             )
-            named = await run_in_threadpool(parse_body, form.request)
+            if REQUEST not in form.fields:
+                raise broken("the part `request` (the JSON of the job) is missing")
+            named = await run_in_threadpool(parse_body, form.fields[REQUEST])
             digests = {name: writer.digest for name, writer in form.files.items()}
             document = replace_parts(named, digests)
             asked = await run_in_threadpool(parse_request, document)

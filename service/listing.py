@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlencode
@@ -29,7 +30,7 @@ Label = Annotated[Text, Query(json_schema_extra={"pattern": r"^[^\x00]*:[^\x00]*
 _EXPORT_PAGE = limits.MAX_LIST_LIMIT
 _MAX_RUNS = 500
 _MAX_RUN_POINTS = 5_000
-_MAX_LABEL_FILTERS = 16
+MAX_LABEL_FILTERS = 16
 
 
 def _written(moment: str) -> str:
@@ -53,22 +54,31 @@ async def _filters(
     status: JobStatus | None = None,
     verdict: Verdict | None = None,
     run: Text | None = None,
-    label: Annotated[list[Label] | None, Query(max_length=_MAX_LABEL_FILTERS, description="`key:value`")] = None,
+    label: Annotated[list[Label] | None, Query(max_length=MAX_LABEL_FILTERS, description="`key:value`")] = None,
     created_after: Moment | None = None,
 ) -> JobFilters:
+    return JobFilters(
+        status=status,
+        verdict=verdict,
+        run=run,
+        labels=parsed_labels(label or ()),
+        created_after=storable(created_after),
+    )
+
+
+def parsed_labels(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Raises RequestInvalid unless each is `key:value`."""
     labels = []
-    for pair in label or ():
+    for pair in pairs:
         key, colon, value = pair.partition(":")
         if not colon:
             place = FieldProblem(pointer="/query/label", detail="write label=key:value", code="label_invalid")
             raise RequestInvalid("label: write label=key:value.", errors=[place])
         labels.append((key, value))
-    return JobFilters(
-        status=status, verdict=verdict, run=run, labels=tuple(labels), created_after=_storable(created_after)
-    )
+    return tuple(labels)
 
 
-def _storable(moment: datetime | None) -> datetime | None:
+def storable(moment: datetime | None) -> datetime | None:
     """As it is where there are jobs; beyond, where databases and time zones reach less far, as good as it is."""
     if moment is None:
         return None
@@ -86,8 +96,11 @@ async def _cursor(
         ),
     ] = None,
 ) -> Cursor | None:
-    if after is None:
-        return None
+    return None if after is None else parsed_cursor(after)
+
+
+def parsed_cursor(after: str) -> Cursor:
+    """Raises RequestInvalid unless it is one."""
     try:
         return Cursor(after)
     except ValueError as wrong:

@@ -19,12 +19,12 @@ from saddlescope.contract.reports import Landscape, Report, Spectrum
 from service.access import Reader
 from service.artifacts import blob_response
 from service.bodies import BLOCK_BYTES
-from service.charts import landscape_chart, spectrum_chart
+from service.charts import contour_chart, spectrum_chart
 from service.jobs import job_or_404
 from service.parts import Parts, PartsOf
 from service.problems import JobNotFinished, NotFound
 from service.spectra import spectrum_csv, spectrum_npz
-from service.svg import SVG_HEADERS, SVG_MEDIA_TYPE, standalone
+from service.svg import SVG_HEADERS, SVG_MEDIA_TYPE, Picture, standalone
 from service.validation import artifact_ids
 from service.views import report_view, validated_json
 from store.blobs import Blob
@@ -73,7 +73,7 @@ def get_spectrum_as(request: Request, job_id: str, form: SpectrumFormat, parts: 
         case SpectrumFormat.NPZ:
             return Response(spectrum_npz(spectrum), media_type="application/zip", headers=_attached(job_id, "npz"))
         case SpectrumFormat.SVG:
-            return Response(standalone(spectrum_chart(spectrum)), media_type=SVG_MEDIA_TYPE, headers=SVG_HEADERS)
+            return picture_response(spectrum_chart(spectrum), job_id)
 
 
 @router.get("/v1/jobs/{job_id}/escapes/{number}.safetensors", response_class=Response)
@@ -101,7 +101,7 @@ def get_landscape_as(
         raise NotFound("The job was asked for no landscape, or there is none for this verdict.")
     if form is LandscapeFormat.JSON:
         return validated_json(request, landscape.model_dump_json())
-    return Response(standalone(landscape_chart(landscape)), media_type=SVG_MEDIA_TYPE, headers=SVG_HEADERS)
+    return picture_response(contour_chart(landscape), job_id)
 
 
 @router.get("/v1/jobs/{job_id}/bundle", response_class=Response)
@@ -157,6 +157,13 @@ def stored_report(parts: Parts, project: str, job_id: str) -> StoredReport:
     if stored is None:
         raise JobNotFinished(f"The job is {row.status}; results exist once it has succeeded.")
     return stored
+
+
+def picture_response(picture: Picture | None, job_id: str) -> Response:
+    """A picture by itself, with the job that it is of. Raises NotFound where there is nothing to draw."""
+    if picture is None:
+        raise NotFound("The report holds no points that could be drawn.")
+    return Response(standalone(picture, source=f"Job {job_id}."), media_type=SVG_MEDIA_TYPE, headers=SVG_HEADERS)
 
 
 def read_spectrum(parts: Parts, stored: StoredReport, job_id: str) -> Spectrum:

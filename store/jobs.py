@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,14 +10,15 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from pydantic import JsonValue
-from sqlalchemy import Select, bindparam, insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.limits import MAX_ATTEMPTS
-from saddlescope.contract.vocabulary import JobStatus, Verdict
+from saddlescope.contract.vocabulary import JobStatus
 from store import tables
 from store.events import QUEUED, first_event
+from store.filters import JobFilters, filtered, label_digest
 from store.idempotency import IdempotencyEntry, remember_key
 from store.identifiers import new_id
 from store.projects import ensure_project
@@ -36,6 +35,7 @@ __all__ = [
     "find_job",
     "find_request",
     "insert_job",
+    "label_digest",
     "list_jobs",
     "request_cancel",
 ]
@@ -70,17 +70,6 @@ class Page(Generic[Item]):
     items: tuple[Item, ...]
     has_more: bool
     next: Cursor | None
-
-
-@dataclass(frozen=True)
-class JobFilters:
-    """All of them must hold; those that are absent do."""
-
-    status: JobStatus | None = None
-    verdict: Verdict | None = None
-    run: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    created_after: datetime | None = None
 
 
 def insert_job(
@@ -191,7 +180,7 @@ def list_jobs(
     order: Order = Order.NEWEST_FIRST,
 ) -> Page[JobRow]:
     """One page of a project's jobs by creation. Jobs that come or go between two pages shift nothing."""
-    query = _filtered(select(*JOB_COLUMNS).where(JOBS.c.project == project), filters or JobFilters())
+    query = filtered(select(*JOB_COLUMNS), project, filters or JobFilters())
     if order is Order.NEWEST_FIRST:
         query = query.order_by(JOBS.c.id.desc())
         query = query if after is None else query.where(JOBS.c.id < after.job_id)
@@ -203,23 +192,3 @@ def list_jobs(
     items = tuple(job_row(job) for job in found[:limit])
     has_more = len(found) > limit
     return Page(items=items, has_more=has_more, next=Cursor(items[-1].id) if has_more else None)
-
-
-def _filtered(query: Select[tuple[object, ...]], filters: JobFilters) -> Select[tuple[object, ...]]:
-    if filters.status is not None:
-        query = query.where(JOBS.c.status == filters.status)
-    if filters.verdict is not None:
-        query = query.where(JOBS.c.verdict == filters.verdict)
-    if filters.run is not None:
-        query = query.where(JOBS.c.run_id == filters.run)
-    if filters.created_after is not None:
-        query = query.where(JOBS.c.created_at > filters.created_after)
-    for label in filters.labels:
-        labelled = select(tables.JobLabel.job_id).where(tables.JobLabel.digest == label_digest(*label))
-        query = query.where(JOBS.c.id.in_(labelled))
-    return query
-
-
-def label_digest(key: str, value: str) -> str:
-    """The name of a label in its index; JSON keeps `a:b` apart from `a` and `:b`."""
-    return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()

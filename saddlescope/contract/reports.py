@@ -189,3 +189,5 @@ class Landscape(Closed):
     y: tuple[float, ...] = Field(min_length=2)
     loss: tuple[tuple[float | None, ...], ...]
     quadratic: tuple[tuple[float, ...], ...]
+    escape: tuple[float, float] | None = None
+    """(x, y) of θ + step·u for the best escape; null where none was found."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -82,3 +84,28 @@ def test_parameters_whose_squares_underflow_are_analysed_all_the_same() -> None:
         lambda t: (t["x"] * torch.tensor([1.0, -1.0]).double()) @ t["x"], {"x": tiny}, landscape=False
     )
     assert report.verdict in {"saddle", "undecided", "not_critical"}
+
+
+def test_the_plane_holds_the_end_of_the_best_escape() -> None:
+    def toy(t: Tensors) -> Tensor:
+        return (1 - t["w1"] * t["w2"]) ** 2
+
+    origin = {name: torch.zeros((), dtype=torch.float64) for name in ("w1", "w2")}
+    report = saddlescope.analyze(toy, origin)
+    assert report.landscape is not None
+    assert report.landscape.escape is not None
+    end = dict(zip(("w1", "w2"), map(torch.tensor, report.landscape.escape), strict=True))
+    assert toy(end).item() == pytest.approx(report.escapes[0].loss_after, abs=1e-6)
+
+    d = torch.tensor([-3.0, -2.0, 1.0, 1.0], dtype=torch.float64)
+    report = saddlescope.analyze(
+        lambda t: (0.5 * d * t["x"] ** 2).sum() + 0.1 * (t["x"] ** 4).sum(), {"x": torch.zeros(4, dtype=torch.float64)}
+    )
+    assert report.landscape is not None
+    assert report.landscape.escape is not None
+    # The direction spans the plane, so nothing of the step is lost on it.
+    assert math.hypot(*report.landscape.escape) == pytest.approx(report.escapes[0].step)
+
+    minimum = saddlescope.analyze(lambda t: (t["x"] ** 2).sum(), {"x": torch.zeros(2, dtype=torch.float64)})
+    assert minimum.landscape is not None
+    assert minimum.landscape.escape is None

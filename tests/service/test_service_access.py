@@ -77,7 +77,8 @@ def test_one_project_never_sees_anothers_objects(guarded: TestClient, parts: Par
     job = guarded.post("/v1/jobs", json=body, headers=ours).json()["id"]
     finish(job)
     paths = [f"/v1/jobs/{job}{tail}" for tail in ("", "/events", "/attempts", "/report", "/spectrum", "/spectrum.svg", "/bundle",
-                                                   "/landscape", "/escapes/0.safetensors")]  # fmt: skip
+                                                   "/landscape", "/escapes/0.safetensors",
+                                                   "/contours.svg", "/surface.svg", "/escapes/0.svg")]  # fmt: skip
     paths += [f"/v1/artifacts/{artifact}", "/v1/runs/secret-run"]
     for path in paths:
         assert guarded.get(path, headers=ours).status_code == 200, path

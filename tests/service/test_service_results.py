@@ -24,7 +24,7 @@ TOY = {
 Act = Callable[[str], None]
 RESULTS = [
     "report", "spectrum", "spectrum.csv", "spectrum.npz", "spectrum.svg", "landscape", "landscape.svg", "bundle",
-    "escapes/0.safetensors",
+    "escapes/0.safetensors", "escapes/0.svg", "contours.svg", "surface.svg", "surface.svg?model=true",
 ]  # fmt: skip
 
 
@@ -78,7 +78,9 @@ def test_every_form_of_the_spectrum_holds_the_same_numbers(client: TestClient, d
     assert client.get(f"/v1/jobs/{done}/spectrum.exe").status_code == 422
 
 
-@pytest.mark.parametrize("picture", ["spectrum.svg", "landscape.svg"])
+@pytest.mark.parametrize(
+    "picture", ["spectrum.svg", "landscape.svg", "contours.svg?model=true", "surface.svg", "escapes/0.svg"]
+)
 def test_pictures_are_well_formed_and_may_run_nothing(client: TestClient, done: str, picture: str) -> None:
     answer = client.get(f"/v1/jobs/{done}/{picture}")
     assert answer.headers["content-type"] == "image/svg+xml"
@@ -86,7 +88,10 @@ def test_pictures_are_well_formed_and_may_run_nothing(client: TestClient, done: 
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     tree = ElementTree.fromstring(answer.text)
     names = {node.tag.rpartition("}")[2] for node in tree.iter()}
-    assert names >= {"svg", "title", "style", "rect"}
+    assert names >= {"svg", "title", "desc", "style"}
+    assert names & {"rect", "path"}
+    words = " ".join(node.text or "" for node in tree.iter("{http://www.w3.org/2000/svg}text"))
+    assert done in words
     assert not names & {"script", "foreignObject", "image", "a"}
 
 
