@@ -85,7 +85,9 @@ def _faces(plane: Plane, view: View) -> Iterator[str]:
     for column, row in sorted(cells, key=view.nearness):
         places = [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
         values = [plane.grid[y][x] for x, y in places]
-        corners = [(x, y, value) for (x, y), value in zip(places, values, strict=True) if value is not None]
+        corners: list[tuple[float, float, float]] = [
+            (x, y, value) for (x, y), value in zip(places, values, strict=True) if value is not None
+        ]
         if len(corners) < 4:
             continue
         lowest, highest = (choose(value for _, _, value in corners) for choose in (min, max))
