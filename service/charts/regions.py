@@ -69,13 +69,11 @@ def _edges(loops: Iterable[list[Place]]) -> Iterator[Edge]:
 
 
 def _reaching(corners: Corners, level: float, column: int, row: int) -> list[list[Place]]:
-    """The part of one cell that reaches the level: no polygon, one, or two at opposite corners.
+    """The part of a cell that reaches the level somewhere but not everywhere: one polygon, or two at opposite corners.
 
     The iso-line inside a cell is a piece of a hyperbola; it is drawn through a point of it between its ends.
     """
     is_high = [value >= level for value in corners]
-    if not any(is_high):
-        return []
     # In units of the largest difference, so that nothing overflows.
     above = _above(corners, level)
     unit = max(map(abs, above))

@@ -85,7 +85,9 @@ def _faces(plane: Plane, view: View) -> Iterator[str]:
     for column, row in sorted(cells, key=view.nearness):
         places = [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)]
         values = [plane.grid[y][x] for x, y in places]
-        corners = [(x, y, value) for (x, y), value in zip(places, values, strict=True) if value is not None]
+        corners: list[Corner] = [
+            (x, y, value) for (x, y), value in zip(places, values, strict=True) if value is not None
+        ]
         if len(corners) < 4:
             continue
         lowest, highest = (choose(value for _, _, value in corners) for choose in (min, max))
@@ -118,7 +120,7 @@ def _cut(corners: Sequence[Corner], level: float, *, keeps_below: bool) -> list[
         if is_kept(here):
             kept.append(here)
         if is_kept(here) != is_kept(there):
-            share = (level / 2 - here[2] / 2) / (there[2] / 2 - here[2] / 2)
+            share = Linear(here[2], there[2]).share(level)
             kept.append((here[0] + share * (there[0] - here[0]), here[1] + share * (there[1] - here[1]), level))
     return kept
 
