@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from saddlescope.contract import limits
 from saddlescope.contract.jobs import Job
@@ -25,7 +25,22 @@ from store.records import JobRow
 
 router = APIRouter(tags=["jobs"])
 Text = Annotated[str, Query(max_length=limits.MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
+# The pattern is described only: what is not of this form is told in our own words.
+Label = Annotated[Text, Query(json_schema_extra={"pattern": r"^[^\x00]*:[^\x00]*$"})]
+_EXPORT_PAGE = limits.MAX_LIST_LIMIT
+_MAX_RUNS = 500
+_MAX_RUN_POINTS = 5_000
 MAX_LABEL_FILTERS = 16
+
+
+def _written(moment: str) -> str:
+    """Raises ValueError for the seconds since 1970 that pydantic takes as well."""
+    if ":" not in moment:
+        raise ValueError("write a moment as 2026-01-31T12:00:00Z")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
 
 
 class JobList(Closed):
@@ -39,8 +54,8 @@ async def _filters(
     status: JobStatus | None = None,
     verdict: Verdict | None = None,
     run: Text | None = None,
-    label: Annotated[list[Text] | None, Query(max_length=MAX_LABEL_FILTERS, description="`key:value`")] = None,
-    created_after: AwareDatetime | None = None,
+    label: Annotated[list[Label] | None, Query(max_length=MAX_LABEL_FILTERS, description="`key:value`")] = None,
+    created_after: Moment | None = None,
 ) -> JobFilters:
     return JobFilters(
         status=status,
@@ -64,16 +79,22 @@ def parsed_labels(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def storable(moment: datetime | None) -> datetime | None:
-    """Raises RequestInvalid for a moment that a database cannot hold."""
-    # Databases and time zones reach less far than RFC 3339.
-    if moment is not None and not 1970 <= moment.year <= 9998:
-        place = FieldProblem(pointer="/query/created_after", detail="years 1970 to 9998 are taken", code="date_invalid")
-        raise RequestInvalid("created_after: years 1970 to 9998 are taken.", errors=[place])
-    return moment
+    """As it is where there are jobs; beyond, where databases and time zones reach less far, as good as it is."""
+    if moment is None:
+        return None
+    return min(max(moment.replace(tzinfo=None), datetime(1970, 1, 2)), datetime(9998, 1, 1)).replace(
+        tzinfo=moment.tzinfo
+    )
 
 
 async def _cursor(
-    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    after: Annotated[
+        str | None,
+        Query(
+            description="`next` of the page before.",
+            json_schema_extra={"anyOf": [{"type": "string", "pattern": "^job_[0-9a-f]{32}$"}]},
+        ),
+    ] = None,
 ) -> Cursor | None:
     return None if after is None else parsed_cursor(after)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -44,6 +45,7 @@ DEFAULT_QUEUE = "cpu"
 INSERT_JOB = insert(JOBS).returning(*JOB_COLUMNS)
 INSERT_LABEL = insert(tables.Table.metadata.tables["job_labels"])
 FIND_JOB = select(*JOB_COLUMNS).where(JOBS.c.project == bindparam("of_project"), JOBS.c.id == bindparam("job_id"))
+FIND_JOBS = select(*JOB_COLUMNS).where(JOBS.c.id.in_(bindparam("job_ids", expanding=True)))
 Item = TypeVar("Item")
 
 
@@ -135,6 +137,12 @@ def insert_job(
 def find_job(session: Session, *, project: str, job_id: str) -> JobRow | None:
     job = session.execute(FIND_JOB, {"of_project": project, "job_id": job_id}).one_or_none()
     return None if job is None else job_row(job)
+
+
+def find_jobs(session: Session, job_ids: Collection[str]) -> dict[str, JobRow]:
+    """Those that are there, by their identifiers, whosever they are."""
+    found = session.execute(FIND_JOBS, {"job_ids": list(job_ids)}).all()
+    return {row.id: row for row in map(job_row, found)}
 
 
 def find_request(session: Session, *, project: str, job_id: str) -> JobRequest | None:
