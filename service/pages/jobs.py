@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from enum import StrEnum
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
@@ -30,11 +29,6 @@ from store.lists import ListedJob, list_grouped, list_sorted
 
 router = APIRouter(include_in_schema=False)
 _ROWS = 50
-
-
-class ExportFormat(StrEnum):
-    CSV = "csv"
-    NDJSON = "ndjson"
 
 
 @router.get("/")
@@ -67,21 +61,30 @@ def jobs_page(request: Request, parts: PartsOf, visitor: Visitor, looking: Looki
     )
 
 
-@router.get("/jobs.{form}")
-def jobs_file(parts: PartsOf, visitor: Visitor, looking: LookingAt, form: ExportFormat) -> Response:
+@router.get("/jobs.csv")
+def jobs_csv(parts: PartsOf, visitor: Visitor, looking: LookingAt) -> Response:
     """Every row of the list, in its order and with its columns; the values unrounded."""
+    headers = {"content-disposition": 'attachment; filename="jobs.csv"'}
+    lines = _csv(_rows(parts, visitor.project, looking), looking)
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/jobs.ndjson")
+def jobs_ndjson(parts: PartsOf, visitor: Visitor, looking: LookingAt) -> Response:
+    """The same, one JSON object a line."""
+    headers = {"content-disposition": 'attachment; filename="jobs.ndjson"'}
+    lines = _ndjson(_rows(parts, visitor.project, looking), looking)
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+
+
+def _rows(parts: Parts, project: str, looking: Looking) -> Iterator[ListedJob]:
+    """The first page at once, for the list may be refused; then page by page, which holds no transaction and little memory."""
     with parts.sessions() as session:
-        # Before the answer begins, for it may be refused.
-        first = _page(session, visitor.project, looking, limit=limits.MAX_LIST_LIMIT)
-    rows = _rows(parts, visitor.project, looking, first)
-    headers = {"content-disposition": f'attachment; filename="jobs.{form}"'}
-    if form is ExportFormat.CSV:
-        return StreamingResponse(_csv(rows, looking), media_type="text/csv; charset=utf-8", headers=headers)
-    return StreamingResponse(_ndjson(rows, looking), media_type="application/x-ndjson", headers=headers)
+        first = _page(session, project, looking, limit=limits.MAX_LIST_LIMIT)
+    return _following(parts, project, looking, first)
 
 
-def _rows(parts: Parts, project: str, looking: Looking, found: Page[ListedJob]) -> Iterator[ListedJob]:
-    """Page by page, so that an export of a million rows holds no transaction and little memory."""
+def _following(parts: Parts, project: str, looking: Looking, found: Page[ListedJob]) -> Iterator[ListedJob]:
     yield from found.items
     while found.next is not None:
         with parts.sessions() as session:
