@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test contract fuzz chaos check format serve bench bench-gpu lock clean
+.PHONY: setup demo demonstration docs test contract hostile fuzz chaos check format serve bench bench-gpu lock clean
 
 setup: .venv/.ready
 
@@ -15,6 +15,15 @@ setup: .venv/.ready
 demo: setup
 	$(BIN)/python -m examples.demo
 
+# Ten seeds of nine trainings, from the plateau on with and without the way out; the figure and the table from the results.
+demonstration: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m examples.way_out
+	$(BIN)/python -m docs.figures.way_out
+
+docs: setup
+	$(BIN)/python -m docs.generate reference
+	$(BIN)/python -m docs.generate site build/site
+
 serve: setup
 	$(BIN)/python -m service --host 127.0.0.1 --port 8000 --data ./data
 
@@ -23,7 +32,10 @@ test: setup
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 contract: setup
-	SADDLESCOPE_CONTRACT_EXAMPLES=400 $(BIN)/python -m pytest --timeout 7200 tests/service/test_service_contract.py
+	SADDLESCOPE_CONTRACT_EXAMPLES=400 $(BIN)/python -m pytest --timeout 7200 tests/e2e/test_e2e_contract.py
+
+hostile: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz operators --minutes 10

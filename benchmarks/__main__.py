@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import load, products, scrape, toy_latency, uploads
+from benchmarks import callback_cost, load, pages, products, scrape, start_up, toy_latency, uploads
 from benchmarks.peers import compare, dense_verdict
 from benchmarks.promises import Promise, print_table
 
@@ -23,10 +23,13 @@ class Benchmark:
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark("start_up", start_up.run, partial(start_up.run, 3)),
     Benchmark("toy_latency", toy_latency.run),
     Benchmark("load", load.run, partial(load.run, quick=True)),
     Benchmark("uploads", uploads.run, partial(uploads.run, 2**28)),
     Benchmark("scrape", scrape.run),
+    Benchmark("pages", pages.run, partial(pages.run, 10)),
+    Benchmark("callback", callback_cost.run, partial(callback_cost.run, 3)),
     Benchmark("products", products.run),
     Benchmark("extreme_pairs", compare.run, partial(compare.run, quick=True)),
     Benchmark("dense_verdict", dense_verdict.run, partial(dense_verdict.run, quick=True)),

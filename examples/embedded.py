@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,16 @@ def running_service(data: Path, *, port: int = 0) -> Iterator[str]:
             yield _ready_url(process, log)
         finally:
             _stop(process)
+
+
+@contextmanager
+def service_at(url: str | None) -> Iterator[str]:
+    """The service at this address, or one of its own on a temporary folder."""
+    if url is not None:
+        yield url
+        return
+    with tempfile.TemporaryDirectory(prefix="saddlescope-") as folder, running_service(Path(folder)) as own:
+        yield own
 
 
 def _ready_url(process: subprocess.Popen[str], log: Path) -> str:

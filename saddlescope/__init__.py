@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from saddlescope import callbacks, tracking
     from saddlescope.analysis import analyze
     from saddlescope.client import Client
     from saddlescope.client.export import export_loss
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
     from saddlescope.results import AnalysisReport
 
 __version__ = "0.1.0"
-__all__ = ["AnalysisReport", "Client", "__version__", "analyze", "analyze_distributed", "export_loss"]
+__all__ = [
+    "AnalysisReport",
+    "Client",
+    "__version__",
+    "analyze",
+    "analyze_distributed",
+    "callbacks",
+    "export_loss",
+    "tracking",
+]
 
+_MODULES = ("callbacks", "tracking")
 _HOMES = {
     "AnalysisReport": "saddlescope.results",
     "Client": "saddlescope.client",
@@ -29,6 +40,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"saddlescope.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'saddlescope' has no attribute {name!r}")
     value: object = getattr(import_module(_HOMES[name]), name)
@@ -37,4 +50,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -17,6 +17,8 @@ from service.keys import add_key_commands, administer_keys
 from service.logs import configure_logs
 from service.projects import add_project_commands, administer_projects
 from service.settings import Settings
+from store.doorbell import DoorbellMisconfiguredError
+from store.schema import DatabaseNotReadyError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,21 +30,33 @@ def main(arguments: Sequence[str]) -> int:
             name = "_".join(str(place) for place in error["loc"]).upper()
             print(f"saddlescope: SADDLESCOPE_{name}: {error['msg']}", file=sys.stderr)  # noqa: T201
         return 2
-    if options.command == "keys":
-        return administer_keys(settings, options)
-    if options.command == "projects":
-        return administer_projects(settings, options)
     if options.command == "doctor":
         findings = list(examine(settings))
         print_findings(findings, as_json=options.json)
         return exit_status(findings)
-    configure_logs()
     try:
-        serve(settings, host=options.host, port=options.port, api_only=options.api_only)
-    except (StartRefusedError, BrokerRefusedError, ValueError) as refused:
+        return _run(settings, options)
+    except (
+        StartRefusedError,
+        BrokerRefusedError,
+        DatabaseNotReadyError,
+        DoorbellMisconfiguredError,
+        ValueError,
+    ) as refused:
         print(f"saddlescope: {refused}", file=sys.stderr)  # noqa: T201
         return 2
-    return 0
+
+
+def _run(settings: Settings, options: argparse.Namespace) -> int:
+    match options.command:
+        case "keys":
+            return administer_keys(settings, options)
+        case "projects":
+            return administer_projects(settings, options)
+        case _:
+            configure_logs()
+            serve(settings, host=options.host, port=options.port, api_only=options.api_only)
+            return 0
 
 
 def _parser() -> argparse.ArgumentParser:

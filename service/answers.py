@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import structlog
@@ -18,8 +17,10 @@ from starlette.routing import Match
 
 from saddlescope.contract.problems import FieldProblem
 from service import problems
+from service.answer_headers import STANDARD_HEADERS
 from service.parts import Parts
 from service.problems import ServiceProblem
+from service.rendering import page
 from service.sessions import SignInNeeded
 from service.strict_json import pointer_token
 from store import blobs
@@ -27,15 +28,6 @@ from store.database import is_disk_full, is_outage
 
 log = structlog.get_logger("service")
 
-# The strictest policy is the default; SVG answers relax it for their own style element.
-STANDARD_HEADERS: Mapping[str, str] = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
 
@@ -50,12 +42,21 @@ def request_id(request: Request) -> str | None:
 
 
 def problem_response(request: Request, problem: ServiceProblem) -> Response:
+    """The problem as an object; on a page of the dashboard, in words."""
     identity = request_id(request)
     body = problem.describe(instance=request.url.path, request_id=identity)
     headers = {**STANDARD_HEADERS, **problem.headers}
     if identity is not None:
         headers["x-request-id"] = identity
+    if _is_looked_at(request):
+        shown = page(request, "refused.html", status_code=problem.status, problem=body)
+        shown.headers.update({name: text for name, text in headers.items() if name not in shown.headers})
+        return shown
     return Response(body.model_dump_json(), status_code=problem.status, media_type=problems.MEDIA_TYPE, headers=headers)
+
+
+def _is_looked_at(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
 
 
 def tell_problems(app: FastAPI) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from opentelemetry.trace import TracerProvider
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Scope
 
 import saddlescope
-from saddlescope.contract.jobs import JobRequest
-from saddlescope.contract.problems import Problem
-from saddlescope.contract.webhooks import WebhookRequest
 from service import (
     actions,
     artifacts,
@@ -34,10 +35,12 @@ from service import (
     webhooks,
 )
 from service.answers import tell_problems
+from service.description import describe
 from service.exchange import Exchange
 from service.feed import Feed
 from service.parts import Parts
 from service.probes import probes_of
+from service.shared_reads import SharedReads
 
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: dict[int | str, str] = {
@@ -73,6 +76,7 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     )
     app.state.parts = parts
     app.state.feed = Feed(parts.sessions)
+    app.state.reads = SharedReads(parts.glances)
     app.state.probes = probes_of(parts)
     app.add_middleware(tus.Versioned)
     app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)
@@ -83,27 +87,18 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
         *(webhooks, deliveries, health, reference, signing_in, actions, pages),
     ):
         app.include_router(part.router)
-    app.mount("/static", StaticFiles(directory=str(files("service").joinpath("static"))), name="static")
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
+    app.mount("/static", GZipMiddleware(_Files(directory=str(files("service").joinpath("static")))), name="static")
+    description = partial(describe, app, max_artifact_bytes=parts.settings.max_artifact_bytes)
+    app.openapi = description  # type: ignore[method-assign] # FastAPI's documented way to extend it
     return app
 
 
-def _openapi(app: FastAPI) -> dict[str, object]:
-    """FastAPI's document with the bodies that we parse ourselves, and without its own 422."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (JobRequest, WebhookRequest, Problem):
-            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= described.pop("$defs", {})
-            schemas[model.__name__] = described
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        # The empty one: on loopback a service may take everyone.
-        document["security"] = [{"key": []}, {}]
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        for path in document["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-        app.openapi_schema = document
-    return app.openapi_schema
+class _Files(StaticFiles):
+    """Style and scripts: kept by the browser, which asks each time whether they are still those of this version."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["cache-control"] = "no-cache"
+        return response

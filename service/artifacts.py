@@ -32,7 +32,8 @@ from store.quotas import hold_to_quota
 router = APIRouter(tags=["artifacts"])
 NewArtifactId = Annotated[str, Path(pattern=limits.ARTIFACT_PATTERN)]
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
-_BODY = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
+# Not required: no bytes are an artifact, too.
+_BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"format": "binary"}}}}}
 
 
 class Artifact(Closed):
@@ -60,7 +61,7 @@ async def post_artifact(request: Request, parts: PartsOf, principal: Submitter) 
     return response
 
 
-@router.head("/v1/artifacts/{artifact_id}")
+@router.head("/v1/artifacts/{artifact_id}", response_class=Response)
 def head_artifact(artifact_id: str, parts: PartsOf, principal: Reader) -> Response:
     """Ask before sending: 200 if the project has these bytes, else 404."""
     row = _find(parts, principal.project, artifact_id)

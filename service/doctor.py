@@ -22,7 +22,7 @@ from service.broker import broker_url, socket_path
 from service.settings import Auth, Settings
 from store.blobs import BlobError, open_blobs
 from store.database import open_engine, open_sessions, pending_revisions
-from store.doorbell import celery_app
+from store.doorbell import DoorbellMisconfiguredError, celery_app
 from store.presence import present_workers
 
 LITTLE_SPACE_BYTES, NO_SPACE_BYTES = 10 * 2**30, 2**30
@@ -98,6 +98,10 @@ def _broker(settings: Settings) -> Finding:
             }
     except (OperationalError, OSError):
         return problem("broker", "no connection", "start it, or mend SADDLESCOPE_BROKER_URL; jobs wait meanwhile")
+    except DoorbellMisconfiguredError as misconfigured:
+        return problem(
+            "broker", str(misconfigured), "unset these variables: neither the service nor a worker starts with them"
+        )
     except RedisError:
         return warning(
             "broker",

@@ -25,8 +25,8 @@ from service.deliverer import Deliverer
 from service.parts import Parts, open_parts
 from service.settings import Auth, Settings
 from service.sockets import BoundedHead
-from store.database import migrate
 from store.presence import present_workers
+from store.schema import bring_to_newest_schema
 from telemetry.tracing import exported_traces
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +45,8 @@ def serve(settings: Settings, *, host: str, port: int, api_only: bool) -> None:
     Raises:
         StartRefusedError: for an address without keys, a port or a data folder in use, or certificates that are none.
         BrokerRefusedError: if the embedded broker does not start.
+        DatabaseNotReadyError: if the database does not answer, or has a newer schema.
+        DoorbellMisconfiguredError: if the environment makes Celery lose or repeat messages.
     """
     refuse_open_address(settings, host)
     courier = _courier(settings)
@@ -56,7 +58,7 @@ def serve(settings: Settings, *, host: str, port: int, api_only: bool) -> None:
         workers: list[Child] = []
         if not api_only:
             stack.enter_context(_locked(settings.data))
-        migrate(settings.database())
+        bring_to_newest_schema(settings.database())
         stack.callback(_ignore_signals)
         if settings.broker_url is None and not api_only:
             settings = settings.model_copy(update={"broker_url": broker_url(socket_path(settings.data))})

@@ -100,7 +100,11 @@ async def get_events(
     principal: Reader,
     run: Text | None = None,
     after: Annotated[
-        str | None, Query(description="An event's id: what comes beyond it in the order asked for.")
+        str | None,
+        Query(
+            description="An event's id: what comes beyond it in the order asked for.",
+            json_schema_extra={"anyOf": [{"type": "string", "pattern": f"^{_EVENT_ID.pattern}$"}]},
+        ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=limits.MAX_LIST_LIMIT)] = limits.DEFAULT_LIST_LIMIT,
     order: Order = Order.NEWEST_FIRST,

@@ -10,8 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.answers import STANDARD_HEADERS, accepted_request_id, problem_response
+from service.answer_headers import STANDARD_HEADERS
+from service.answers import accepted_request_id, problem_response
 from service.headers import traceparent
+from service.hosts import host_refusal
 from service.metrics import Metrics, method_label
 from service.problems import Forbidden, RequestTimeout, ServiceProblem, UnsupportedMediaType
 from service.settings import Settings
@@ -54,7 +56,7 @@ class Exchange:
         trace = trace_id(traceparent(headers.get("traceparent")))
         try:
             with structlog.contextvars.bound_contextvars(request_id=identity, trace_id=trace):
-                refused = _refusal(scope["method"], headers)
+                refused = _refusal(scope["method"], headers) or host_refusal(scope["method"], headers, self.settings)
                 if refused is not None:
                     await problem_response(Request(scope), refused)(scope, receive, send_marked)
                 else:

@@ -83,7 +83,7 @@ def _csv(rows: Iterator[JobRow]) -> Iterator[str]:
     writer = csv.writer(buffer)
     writer.writerow(_COLUMNS)
     for row in rows:
-        writer.writerow([_cell(value) for value in _cells(row)])
+        writer.writerow([cell(value) for value in _cells(row)])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
@@ -100,7 +100,8 @@ def _cells(row: JobRow) -> Iterator[str | int | float | datetime | None]:
     yield from (None, None, None) if usage is None else (usage.seconds, usage.matvecs, usage.device)
 
 
-def _cell(value: str | int | float | datetime | None) -> str | int | float | None:
+def cell(value: str | int | float | datetime | None) -> str | int | float | None:
+    """A value of a table as a spreadsheet may read it."""
     if isinstance(value, datetime):
         return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     # A spreadsheet would run such a cell as a formula.

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from fastapi import Depends, Request
 
 from service.bodies import read_document
-from service.parts import PartsOf
+from service.parts import Parts, PartsOf
 from service.problems import BadRequest, Forbidden, UnsupportedMediaType
 from service.sessions import is_form_token, visit_of
 
@@ -30,9 +30,14 @@ async def _filled_form(request: Request, parts: PartsOf) -> dict[str, str]:
         fields = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS))
     except ValueError:
         raise BadRequest("The form is broken.") from None
-    if not is_form_token(parts.pepper, visit_of(request, parts.pepper), fields.pop(TOKEN, "")):
-        raise Forbidden("The form is too old, or not of this service. Load its page again.")
+    hold_to_token(request, parts, fields.pop(TOKEN, ""))
     return fields
+
+
+def hold_to_token(request: Request, parts: Parts, token: str) -> None:
+    """Raises Forbidden unless one of our pages gave the token to this very browser."""
+    if not is_form_token(parts.pepper, visit_of(request, parts.pepper), token):
+        raise Forbidden("The form is too old, or not of this service. Load its page again.")
 
 
 FilledForm = Annotated[dict[str, str], Depends(_filled_form)]

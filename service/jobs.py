@@ -17,10 +17,11 @@ from service.answers import request_id
 from service.artifacts import commit_blob
 from service.bodies import read_document
 from service.headers import deadline_seconds, idempotency_key, preferred_wait, traceparent
-from service.multipart import broken, read_form
+from service.multipart import REQUEST, broken, read_form
 from service.parts import Parts, PartsOf
 from service.problems import JobNotRetryable, NotFound, UnsupportedMediaType
 from service.requests import parse_body, parse_request, replace_parts
+from service.shared_reads import SharedReadsOf
 from service.submission import Accepted, Submission, check, estimate, submit
 from service.validation import artifact_ids
 from service.views import base_of, is_match, job_view, strong_etag, validated_json
@@ -33,7 +34,24 @@ router = APIRouter(tags=["jobs"])
 Prefer = Annotated[
     str | None, Header(description="`wait=N` (N ≤ 60): answer when the job is done, or after N seconds.")
 ]
-CancelAfter = Annotated[str | None, Header(description="Deadline of the job: `90s`, `10m` or `2h`.")]
+# The patterns of headers are described only; `headers` tells in words what is wrong with one.
+CancelAfter = Annotated[
+    str | None,
+    Header(
+        description="Deadline of the job, at most 30 days: `90s`, `10m` or `2h`.",
+        json_schema_extra={
+            "anyOf": [{"type": "string", "pattern": "^([1-9][0-9]{0,5}s|[1-9][0-9]{0,3}m|[1-9][0-9]{0,1}h)$"}]
+        },
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The same key and body give the same job again.",
+        json_schema_extra={"anyOf": [{"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}]},
+    ),
+]
 _JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 _BODY = {
     "requestBody": {
@@ -68,7 +86,7 @@ async def post_job(
     principal: Submitter,
     prefer: Prefer = None,
     cancel_after: CancelAfter = None,
-    idempotency_key_: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+    idempotency_key_: IdempotencyKey = None,
     dry_run: Annotated[bool, Query(description="Validate and estimate; queue nothing.")] = False,
 ) -> Response:
     """Submit a job, as JSON or as a form whose file parts the JSON names by `{"part": name}`."""
@@ -87,8 +105,8 @@ async def post_job(
         )
         if not files and not dry_run:
             # The common case in one piece: every way to a thread and back costs as much as the check itself.
-            accepted = await run_in_threadpool(_checked_and_submitted, parts, submission)
-            return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+            accepted = await run_in_threadpool(checked_and_submitted, parts, submission)
+            return await _accepted(request, accepted, wait_seconds=preferred_wait(prefer))
         await run_in_threadpool(check, parts, submission)
         if dry_run:
             answer = await run_in_threadpool(estimate, parts, submission)
@@ -96,7 +114,7 @@ async def post_job(
         for writer in files:
             await commit_blob(writer)
     accepted = await run_in_threadpool(submit, parts, submission)
-    return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+    return await _accepted(request, accepted, wait_seconds=preferred_wait(prefer))
 
 
 @router.get("/v1/jobs/{job_id}", response_model=Job, responses={304: {"description": "Unchanged."}})
@@ -104,13 +122,15 @@ async def get_job(
     *,
     request: Request,
     job_id: str,
-    parts: PartsOf,
+    reads: SharedReadsOf,
     principal: Reader,
     prefer: Prefer = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The job now; with `Prefer: wait=N` when it is done, or with `If-None-Match` as well, when it has changed."""
-    row = await run_in_threadpool(job_or_404, parts, principal.project, job_id)
+    row = await reads.job(project=principal.project, job_id=job_id) if _JOB_ID.fullmatch(job_id) else None
+    if row is None:
+        raise _unknown_job()
     headers: dict[str, str] = {}
     base = base_of(request)
 
@@ -120,7 +140,7 @@ async def get_job(
     seconds = preferred_wait(prefer)
     if seconds is not None:
         until = is_done if if_none_match is None else lambda now: is_done(now) or has_news(now)
-        row = await wait_for(request, parts, row, seconds=seconds, until=until)
+        row = await wait_for(request, row, seconds=seconds, until=until)
         headers["preference-applied"] = f"wait={seconds}"
     if not row.status.is_terminal:
         headers["retry-after"] = "1"
@@ -147,7 +167,7 @@ async def retry_job(
     """Ask the same again, as a new job."""
     deadline = deadline_seconds(cancel_after)
     accepted = await retried(request, parts, principal.project, job_id, deadline=deadline)
-    return await _accepted(request, parts, accepted, wait_seconds=preferred_wait(prefer))
+    return await _accepted(request, accepted, wait_seconds=preferred_wait(prefer))
 
 
 def cancelled(parts: Parts, project: str, job_id: str) -> JobRow:
@@ -173,7 +193,7 @@ async def retried(
         request_id=request_id(request),
         retry_of=job_id,
     )
-    return await run_in_threadpool(_checked_and_submitted, parts, submission)
+    return await run_in_threadpool(checked_and_submitted, parts, submission)
 
 
 def job_or_404(parts: Parts, project: str, job_id: str) -> JobRow:
@@ -202,7 +222,8 @@ def _asked_before(parts: Parts, project: str, job_id: str) -> JobRequest:
     return asked
 
 
-def _checked_and_submitted(parts: Parts, submission: Submission) -> Accepted:
+def checked_and_submitted(parts: Parts, submission: Submission) -> Accepted:
+    """Raises what `check` and `submit` raise."""
     check(parts, submission)
     return submit(parts, submission)
 
@@ -224,7 +245,9 @@ async def _read(request: Request, parts: Parts, keep: ExitStack) -> tuple[JobReq
                 max_file_bytes=parts.settings.max_artifact_bytes,
                 keep=keep,
             )
-            named = await run_in_threadpool(parse_body, form.request)
+            if REQUEST not in form.fields:
+                raise broken("the part `request` (the JSON of the job) is missing")
+            named = await run_in_threadpool(parse_body, form.fields[REQUEST])
             digests = {name: writer.digest for name, writer in form.files.items()}
             document = replace_parts(named, digests)
             asked = await run_in_threadpool(parse_request, document)
@@ -235,11 +258,11 @@ async def _read(request: Request, parts: Parts, keep: ExitStack) -> tuple[JobReq
             raise UnsupportedMediaType("Send application/json, or multipart/form-data with a `request` part.")
 
 
-async def _accepted(request: Request, parts: Parts, accepted: Accepted, *, wait_seconds: int | None) -> Response:
+async def _accepted(request: Request, accepted: Accepted, *, wait_seconds: int | None) -> Response:
     row = accepted.job
     headers: dict[str, str] = {}
     if wait_seconds is not None:
-        row = await wait_for(request, parts, row, seconds=wait_seconds, until=is_done)
+        row = await wait_for(request, row, seconds=wait_seconds, until=is_done)
         headers["preference-applied"] = f"wait={wait_seconds}"
     job = job_view(row, base_of(request))
     headers |= {"location": job.urls.self, "retry-after": "0" if job.done else "1"}

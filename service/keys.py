@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from service.parts import key_pepper
 from service.settings import Settings
-from store.database import migrate, open_engine, open_sessions
+from store.database import open_engine, open_sessions
 from store.keys import KeyRow, Scope, create_key, list_keys, revoke_key, rotate_key
+from store.schema import bring_to_newest_schema
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -36,7 +37,7 @@ def add_key_commands(commands: Commands) -> tuple[argparse.ArgumentParser, ...]:
 
 
 def administer_keys(settings: Settings, options: argparse.Namespace) -> int:
-    migrate(settings.database())
+    bring_to_newest_schema(settings.database())
     engine = open_engine(settings.database())
     try:
         with open_sessions(engine).begin() as session:

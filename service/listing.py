@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from saddlescope.contract import limits
 from saddlescope.contract.jobs import Job
@@ -24,10 +25,22 @@ from store.records import JobRow
 
 router = APIRouter(tags=["jobs"])
 Text = Annotated[str, Query(max_length=limits.MAX_NAME_CHARS, pattern=r"^[^\x00]*$")]
+# The pattern is described only: what is not of this form is told in our own words.
+Label = Annotated[Text, Query(json_schema_extra={"pattern": r"^[^\x00]*:[^\x00]*$"})]
 _EXPORT_PAGE = limits.MAX_LIST_LIMIT
 _MAX_RUNS = 500
 _MAX_RUN_POINTS = 5_000
-_MAX_LABEL_FILTERS = 16
+MAX_LABEL_FILTERS = 16
+
+
+def _written(moment: str) -> str:
+    """Raises ValueError for the seconds since 1970 that pydantic takes as well."""
+    if ":" not in moment:
+        raise ValueError("write a moment as 2026-01-31T12:00:00Z")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written)]
 
 
 class JobList(Closed):
@@ -41,34 +54,53 @@ async def _filters(
     status: JobStatus | None = None,
     verdict: Verdict | None = None,
     run: Text | None = None,
-    label: Annotated[list[Text] | None, Query(max_length=_MAX_LABEL_FILTERS, description="`key:value`")] = None,
-    created_after: AwareDatetime | None = None,
+    label: Annotated[list[Label] | None, Query(max_length=MAX_LABEL_FILTERS, description="`key:value`")] = None,
+    created_after: Moment | None = None,
 ) -> JobFilters:
+    return JobFilters(
+        status=status,
+        verdict=verdict,
+        run=run,
+        labels=parsed_labels(label or ()),
+        created_after=storable(created_after),
+    )
+
+
+def parsed_labels(pairs: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Raises RequestInvalid unless each is `key:value`."""
     labels = []
-    for pair in label or ():
+    for pair in pairs:
         key, colon, value = pair.partition(":")
         if not colon:
             place = FieldProblem(pointer="/query/label", detail="write label=key:value", code="label_invalid")
             raise RequestInvalid("label: write label=key:value.", errors=[place])
         labels.append((key, value))
-    return JobFilters(
-        status=status, verdict=verdict, run=run, labels=tuple(labels), created_after=_storable(created_after)
+    return tuple(labels)
+
+
+def storable(moment: datetime | None) -> datetime | None:
+    """As it is where there are jobs; beyond, where databases and time zones reach less far, as good as it is."""
+    if moment is None:
+        return None
+    return min(max(moment.replace(tzinfo=None), datetime(1970, 1, 2)), datetime(9998, 1, 1)).replace(
+        tzinfo=moment.tzinfo
     )
 
 
-def _storable(moment: datetime | None) -> datetime | None:
-    # Databases and time zones reach less far than RFC 3339.
-    if moment is not None and not 1970 <= moment.year <= 9998:
-        place = FieldProblem(pointer="/query/created_after", detail="years 1970 to 9998 are taken", code="date_invalid")
-        raise RequestInvalid("created_after: years 1970 to 9998 are taken.", errors=[place])
-    return moment
-
-
 async def _cursor(
-    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    after: Annotated[
+        str | None,
+        Query(
+            description="`next` of the page before.",
+            json_schema_extra={"anyOf": [{"type": "string", "pattern": "^job_[0-9a-f]{32}$"}]},
+        ),
+    ] = None,
 ) -> Cursor | None:
-    if after is None:
-        return None
+    return None if after is None else parsed_cursor(after)
+
+
+def parsed_cursor(after: str) -> Cursor:
+    """Raises RequestInvalid unless it is one."""
     try:
         return Cursor(after)
     except ValueError as wrong:

@@ -1,8 +1,8 @@
-"""`multipart/form-data`: the `request` part into memory, every other part straight into the blob store."""
+"""`multipart/form-data`: a few named parts into memory, every other part straight into the blob store."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -17,14 +17,14 @@ from service.problems import RequestInvalid, RequestTooLarge
 from store.blobs import BlobStore, BlobWriter
 
 MAX_PARTS = 16
-_REQUEST = "request"
+REQUEST = "request"
 
 
 @dataclass
 class Form:
-    """The `request` part, and the writers of the file parts, not yet committed."""
+    """The parts that were to be kept in memory, and the writers of the others, not yet committed."""
 
-    request: bytes = b""
+    fields: dict[str, bytes] = field(default_factory=dict)
     files: dict[str, BlobWriter] = field(default_factory=dict)
 
 
@@ -56,12 +56,18 @@ def broken(detail: str) -> RequestInvalid:
 
 
 async def read_form(
-    content_type: str, chunks: AsyncIterator[bytes], *, blobs: BlobStore, max_file_bytes: int, keep: ExitStack
+    content_type: str,
+    chunks: AsyncIterator[bytes],
+    *,
+    blobs: BlobStore,
+    max_file_bytes: int,
+    keep: ExitStack,
+    fields: Collection[str] = (REQUEST,),
 ) -> Form:
     """Read a multipart body in constant memory; `keep` owns the writers until the caller has committed or refused.
 
     Raises:
-        RequestInvalid: `multipart_invalid`, if the framing is broken or the `request` part is missing.
+        RequestInvalid: `multipart_invalid`, if the framing is broken.
         RequestTooLarge, ArtifactTooLarge, StorageFull: as for bodies of one part.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
@@ -75,7 +81,7 @@ async def read_form(
         is_ended = True
 
     parser = python_multipart.MultipartParser(boundary, _callbacks(waiting) | {"on_end": end})
-    form = _FormBuilder(blobs=blobs, max_file_bytes=max_file_bytes, keep=keep)
+    form = _FormBuilder(blobs=blobs, max_file_bytes=max_file_bytes, keep=keep, fields=fields)
     async for chunk in chunks:
         try:
             parser.write(chunk)
@@ -92,13 +98,14 @@ async def read_form(
 
 
 class _FormBuilder:
-    def __init__(self, *, blobs: BlobStore, max_file_bytes: int, keep: ExitStack) -> None:
+    def __init__(self, *, blobs: BlobStore, max_file_bytes: int, keep: ExitStack, fields: Collection[str]) -> None:
         self._blobs = blobs
         self._max_file_bytes = max_file_bytes
         self._keep = keep
         self._names: set[str] = set()
         self._current: str | None = None
-        self._request: bytearray | None = None
+        self._in_memory = frozenset(fields)
+        self._fields: dict[str, bytearray] = {}
         self._sinks: dict[str, BlobSink] = {}
 
     async def take(self, part: _Part) -> None:
@@ -108,21 +115,22 @@ class _FormBuilder:
         if self._current is None:
             return
         data, part.data = b"".join(part.data), []
-        if self._current == _REQUEST and self._request is not None:
-            self._request += data
-            if len(self._request) > limits.MAX_REQUEST_BYTES:
-                raise RequestTooLarge(f"The `request` part has at most {limits.MAX_REQUEST_BYTES} bytes.")
+        if self._current in self._fields:
+            self._fields[self._current] += data
+            if sum(map(len, self._fields.values())) > limits.MAX_REQUEST_BYTES:
+                raise RequestTooLarge(f"The `{self._current}` part has at most {limits.MAX_REQUEST_BYTES} bytes.")
         else:
             await self._sinks[self._current].write(data)
         if part.is_ended:
-            if self._current != _REQUEST:
+            if self._current in self._sinks:
                 await self._sinks[self._current].flush()
             self._current = None
 
     def complete(self) -> Form:
-        if self._request is None:
-            raise broken("the part `request` (the JSON of the job) is missing")
-        return Form(request=bytes(self._request), files={name: sink.writer for name, sink in self._sinks.items()})
+        return Form(
+            fields={name: bytes(field) for name, field in self._fields.items()},
+            files={name: sink.writer for name, sink in self._sinks.items()},
+        )
 
     def _open(self, name: str) -> str:
         if name in self._names:
@@ -130,8 +138,8 @@ class _FormBuilder:
         if len(self._names) == MAX_PARTS:
             raise broken(f"it has more than {MAX_PARTS} parts")
         self._names.add(name)
-        if name == _REQUEST:
-            self._request = bytearray()
+        if name in self._in_memory:
+            self._fields[name] = bytearray()
         else:
             writer = self._keep.enter_context(new_writer(self._blobs))
             self._sinks[name] = BlobSink(writer, max_bytes=self._max_file_bytes)

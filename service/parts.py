@@ -17,7 +17,7 @@ from service.receptions import Receptions
 from service.settings import Settings
 from store.blobs import BlobStore, open_blobs
 from store.commits import SharedCommits
-from store.database import on_outage, open_engine, open_glances, open_sessions
+from store.database import close_engine, on_outage, open_engine, open_glances, open_sessions
 from store.doorbell import celery_app
 from store.keys import load_pepper
 from store.staging import Staging, open_staging
@@ -44,7 +44,7 @@ class Parts:
         """Ring for what was accepted, then let go of broker and database."""
         self.bells.close()
         self.doorbell.close()
-        self.engine.dispose()
+        close_engine(self.engine)
 
 
 def open_parts(settings: Settings) -> Parts:

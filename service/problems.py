@@ -17,6 +17,7 @@ ServiceProblem
 ├── ArtifactTooLarge       413  the uploaded bytes are over their limit
 ├── UnsupportedMediaType   415
 ├── RangeNotSatisfiable    416
+├── Misdirected            421  the request names another host
 ├── RequestInvalid         422  the request is understood, and wrong; `errors` says where
 ├── DigestMismatch         422  the bytes are not those that the address names
 ├── IdempotencyKeyReused   422  the key was sent before with another body
@@ -167,6 +168,14 @@ class RangeNotSatisfiable(ServiceProblem):
     """The `Range` header asks for bytes that the artifact does not have."""
 
     status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
+
+
+class Misdirected(ServiceProblem):
+    """A service without keys takes requests under loopback's names and the host of its SADDLESCOPE_PUBLIC_URL alone, so
+    that no page can make a browser on its machine read it. Ask under one of these, or use keys.
+    """
+
+    status, code, title = 421, "misdirected_request", "The request names another host"
 
 
 class RequestInvalid(ServiceProblem):

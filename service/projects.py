@@ -6,8 +6,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from service.settings import Settings
-from store.database import migrate, open_engine, open_sessions
+from store.database import open_engine, open_sessions
 from store.quotas import list_storage, set_quota
+from store.schema import bring_to_newest_schema
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -26,7 +27,7 @@ def add_project_commands(commands: Commands) -> tuple[argparse.ArgumentParser, .
 
 
 def administer_projects(settings: Settings, options: argparse.Namespace) -> int:
-    migrate(settings.database())
+    bring_to_newest_schema(settings.database())
     engine = open_engine(settings.database())
     with open_sessions(engine).begin() as session:
         if options.action == "quota":

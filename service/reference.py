@@ -68,5 +68,8 @@ def problem_page(request: Request, code: str) -> HTMLResponse:
 
 
 def _all_problems() -> dict[str, tuple[str, str]]:
-    failures = {code.value: (FAILURES[code].title, FAILURES[code].explanation) for code in FailureCode}
+    failures = {
+        code.value: (FAILURES[code].title, f"{FAILURES[code].explanation} {FAILURES[code].mend}")
+        for code in FailureCode
+    }
     return dict(sorted((failures | catalogue()).items()))

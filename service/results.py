@@ -125,6 +125,8 @@ def get_bundle(job_id: str, parts: PartsOf, principal: Reader) -> Response:
         "seed": report.numerics.seed,
         "numerics": report.numerics.model_dump(mode="json"),
     }
+    # A bundle is handed on, and the address for callbacks may hold a token.
+    asked = asked.model_copy(update={"callback_url": None})
     texts = {
         "request.json": asked.model_dump_json(indent=2),
         "report.json": report.model_dump_json(indent=2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import quote
 
@@ -19,8 +20,8 @@ from store.runs import RunPoint as StoredPoint
 from store.runs import list_runs, run_points
 
 router = APIRouter(tags=["runs"])
-_MAX_RUNS = 500
-_MAX_RUN_POINTS = 5_000
+MAX_RUNS = 500
+MAX_RUN_POINTS = 5_000
 
 
 class RunPoint(Closed):
@@ -69,7 +70,7 @@ def get_runs(request: Request, parts: PartsOf, principal: Reader) -> Response:
     """Training runs, the one with the newest job first."""
     base = base_of(request)
     with parts.sessions() as session:
-        rows = list_runs(session, project=principal.project, limit=_MAX_RUNS)
+        rows = list_runs(session, project=principal.project, limit=MAX_RUNS)
     listed = RunList(
         data=tuple(
             Run(
@@ -83,7 +84,7 @@ def get_runs(request: Request, parts: PartsOf, principal: Reader) -> Response:
             )
             for row in rows
         ),
-        has_more=len(rows) == _MAX_RUNS,
+        has_more=len(rows) == MAX_RUNS,
     )
     return validated_json(request, listed.model_dump_json())
 
@@ -98,16 +99,10 @@ def get_run(request: Request, run_id: str, parts: PartsOf, principal: Reader) ->
 
 def run_history(parts: Parts, project: str, run_id: str, base: str) -> RunHistory:
     """Raises NotFound unless the project has a job of this run."""
-    points: tuple[StoredPoint, ...] = ()
-    if "\0" not in run_id:
-        with parts.sessions() as session:
-            points = run_points(session, project=project, run=run_id, limit=_MAX_RUN_POINTS)
-    if not points:
-        raise NotFound("This project has no such run.")
-    names = [point.job.run.name for point in points if point.job.run is not None and point.job.run.name is not None]
+    points = points_of(parts, project, run_id)
     return RunHistory(
         id=run_id,
-        name=names[-1] if names else None,
+        name=name_of(points),
         jobs=tuple(
             RunPoint(
                 job=point.job.id,
@@ -125,3 +120,20 @@ def run_history(parts: Parts, project: str, run_id: str, base: str) -> RunHistor
             for point in points
         ),
     )
+
+
+def points_of(parts: Parts, project: str, run_id: str) -> tuple[StoredPoint, ...]:
+    """Raises NotFound unless the project has a job of this run."""
+    points: tuple[StoredPoint, ...] = ()
+    if "\0" not in run_id:
+        with parts.sessions() as session:
+            points = run_points(session, project=project, run=run_id, limit=MAX_RUN_POINTS)
+    if not points:
+        raise NotFound("This project has no such run.")
+    return points
+
+
+def name_of(points: Sequence[StoredPoint]) -> str | None:
+    """The last name that the run was given."""
+    names = [point.job.run.name for point in points if point.job.run is not None and point.job.run.name is not None]
+    return names[-1] if names else None

@@ -16,6 +16,7 @@ from service.addresses import is_loopback
 from service.settings import Settings
 
 SESSION_SECONDS = 12 * 3600
+_SALT_BYTES = 16
 # A browser takes `__Host-` only over TLS, from this host, for all of its paths: no other host can plant such a cookie.
 _SECURE_NAME, _LOOPBACK_NAME = "__Host-saddlescope", "saddlescope"
 _COOKIE = re.compile(r"(-|[0-9a-f]{32})\.(\d{1,12})\.([0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)
@@ -54,12 +55,16 @@ def visit_of(request: Request, pepper: bytes) -> Visit:
 
 
 def form_token(pepper: bytes, visit: Visit) -> str:
-    """What every form of the visit carries, and a page of another site cannot know."""
-    return _sign(pepper, "form", visit.cookie)
+    """What every form of the visit carries, and a page of another site cannot know.
+
+    No two are equal: of compressed pages that repeat what a stranger wrote, the length would tell a token that stays.
+    """
+    return _token(pepper, visit, secrets.token_hex(_SALT_BYTES))
 
 
 def is_form_token(pepper: bytes, visit: Visit, token: str) -> bool:
-    return not visit.is_new and hmac.compare_digest(form_token(pepper, visit).encode(), token.encode())
+    made = _token(pepper, visit, token[: 2 * _SALT_BYTES])
+    return not visit.is_new and hmac.compare_digest(made.encode(), token.encode())
 
 
 def may_sign_in(request: Request, settings: Settings) -> bool:
@@ -79,6 +84,10 @@ def set_cookie(response: Response, request: Request, settings: Settings, visit: 
             httponly=True,
             samesite="lax",
         )
+
+
+def _token(pepper: bytes, visit: Visit, salt: str) -> str:
+    return salt + _sign(pepper, f"form {salt}", visit.cookie)[:32]
 
 
 def _is_secure(request: Request, settings: Settings) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from email.utils import format_datetime
 
 from fastapi import Request
+from pydantic import JsonValue
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +27,39 @@ CHECKSUM_BYTES = {"sha256": 32, "sha1": 20}
 MAX_METADATA_CHARS = 4_096
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _PAIR = re.compile(r"([!-+\--~]+)(?: ([A-Za-z0-9+/]*={0,2}))?")
+
+
+_BASE64 = "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_KEYED = f"[!-+.-~-]+( {_BASE64})?"
+# As the OpenAPI document tells them; what is wrong with one is told by the functions that read it.
+_HEADERS: Mapping[str, tuple[bool, JsonValue]] = {
+    "Tus-Resumable": (True, {"type": "string", "enum": [VERSION]}),
+    "Upload-Length": (True, {"type": "integer", "minimum": 0}),
+    "Upload-Offset": (True, {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}),
+    "Upload-Metadata": (
+        False,
+        {"type": "string", "maxLength": MAX_METADATA_CHARS, "pattern": f"^{_KEYED}(,{_KEYED})*$"},
+    ),
+    "Upload-Checksum": (
+        False,
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^sha256 [A-Za-z0-9+/]{43}=$"},
+                {"type": "string", "pattern": "^sha1 [A-Za-z0-9+/]{27}=$"},
+            ]
+        },
+    ),
+}
+
+
+def described(*headers: str, has_body: bool = False) -> dict[str, JsonValue]:
+    """What the OpenAPI document says of a call that reads these headers beside the protocol's version."""
+    parameters: list[JsonValue] = [
+        {"name": name, "in": "header", "required": _HEADERS[name][0], "schema": _HEADERS[name][1]}
+        for name in ("Tus-Resumable", *headers)
+    ]
+    body: JsonValue = {"content": {CHUNK_MEDIA_TYPE: {"schema": {"format": "binary"}}}}
+    return {"parameters": parameters} | ({"requestBody": body} if has_body else {})
 
 
 class Versioned:

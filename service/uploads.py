@@ -29,7 +29,7 @@ from store.keys import Principal
 from store.uploads import UploadRow, create_upload, expire_uploads, find_upload
 
 router = APIRouter(tags=["artifacts"])
-_BODY = {"requestBody": {"content": {tus.CHUNK_MEDIA_TYPE: {"schema": {"format": "binary"}}}}}
+_ID = {"name": "upload_id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 class UploadState(Closed):
@@ -45,13 +45,18 @@ class UploadState(Closed):
 
 
 @router.options("/v1/uploads", status_code=204)
-@router.options("/v1/uploads/{upload_id}", status_code=204)
+@router.options("/v1/uploads/{upload_id}", status_code=204, openapi_extra={"parameters": [_ID]})
 def tell_capabilities(parts: PartsOf) -> Response:
     """What this service takes of the protocol."""
     return Response(status_code=204, headers=tus.capabilities(parts.settings.max_artifact_bytes))
 
 
-@router.post("/v1/uploads", status_code=201, response_class=Response, openapi_extra=_BODY)
+@router.post(
+    "/v1/uploads",
+    status_code=201,
+    response_class=Response,
+    openapi_extra=tus.described("Upload-Length", "Upload-Metadata", "Upload-Checksum", has_body=True),
+)
 async def post_upload(request: Request, parts: PartsOf, principal: Submitter) -> Response:
     """Announce an upload by `Upload-Length`; a body, if there is one, is its beginning."""
     tus.check_version(request)
@@ -74,7 +79,7 @@ async def post_upload(request: Request, parts: PartsOf, principal: Submitter) ->
     return Response(status_code=201, headers={**tus.state_of(row), **location})
 
 
-@router.head("/v1/uploads/{upload_id}")
+@router.head("/v1/uploads/{upload_id}", response_class=Response, openapi_extra=tus.described())
 async def head_upload(request: Request, upload_id: str, parts: PartsOf, principal: Submitter) -> Response:
     """How many bytes are there. A body that has stalled on a dead connection is ended first."""
     tus.check_version(request)
@@ -99,7 +104,12 @@ async def get_upload(request: Request, upload_id: str, parts: PartsOf, principal
     )
 
 
-@router.patch("/v1/uploads/{upload_id}", status_code=204, response_class=Response, openapi_extra=_BODY)
+@router.patch(
+    "/v1/uploads/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    openapi_extra=tus.described("Upload-Offset", "Upload-Checksum", has_body=True),
+)
 async def patch_upload(request: Request, upload_id: str, parts: PartsOf, principal: Submitter) -> Response:
     """Send bytes from `Upload-Offset` on. With the last one the artifact exists."""
     tus.check_version(request)
@@ -111,7 +121,7 @@ async def patch_upload(request: Request, upload_id: str, parts: PartsOf, princip
     return Response(status_code=204, headers=tus.state_of(row))
 
 
-@router.delete("/v1/uploads/{upload_id}", status_code=204, response_class=Response)
+@router.delete("/v1/uploads/{upload_id}", status_code=204, response_class=Response, openapi_extra=tus.described())
 async def delete_upload(request: Request, upload_id: str, parts: PartsOf, principal: Submitter) -> Response:
     """Give up an upload; its bytes are removed. An artifact that it has become stays."""
     tus.check_version(request)

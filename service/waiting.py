@@ -7,10 +7,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import Request
-from starlette.concurrency import run_in_threadpool
 
-from service.parts import Parts
-from store.jobs import find_job
+from service.shared_reads import shared_reads
 from store.records import JobRow
 
 _FIRST_PAUSE_SECONDS = 0.02
@@ -27,14 +25,13 @@ async def pauses(seconds: float) -> AsyncIterator[None]:
         yield
 
 
-async def wait_for(
-    request: Request, parts: Parts, row: JobRow, *, seconds: float, until: Callable[[JobRow], bool]
-) -> JobRow:
+async def wait_for(request: Request, row: JobRow, *, seconds: float, until: Callable[[JobRow], bool]) -> JobRow:
     """The job as soon as `until` holds, as it is after `seconds`, or as it is when the caller has gone away."""
     if until(row):
         return row
+    reads = shared_reads(request)
     async for _ in pauses(seconds):
-        found = await run_in_threadpool(_look, parts, row)
+        found = await reads.job(project=row.project, job_id=row.id)
         if found is None:
             return row
         row = found
@@ -45,8 +42,3 @@ async def wait_for(
 
 def is_done(row: JobRow) -> bool:
     return row.status.is_terminal
-
-
-def _look(parts: Parts, row: JobRow) -> JobRow | None:
-    with parts.glances() as session:
-        return find_job(session, project=row.project, job_id=row.id)

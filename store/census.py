@@ -39,9 +39,10 @@ class QueueCensus:
     oldest_seconds: float
 
 
-def count_by_status(session: Session) -> Mapping[JobStatus, int]:
-    """Jobs in every state, those with none included. An index alone answers it."""
-    counted = {row.status: row.num_jobs for row in session.execute(_COUNTED)}
+def count_by_status(session: Session, *, project: str | None = None) -> Mapping[JobStatus, int]:
+    """Jobs in every state, those with none included, of one project or of all. An index alone answers it."""
+    query = _COUNTED if project is None else _COUNTED.where(Job.project == project)
+    counted = {row.status: row.num_jobs for row in session.execute(query)}
     return {status: counted.get(status, 0) for status in JobStatus}
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, selec
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from store.moments import now
 
@@ -50,6 +50,14 @@ def open_engine(url: str) -> Engine:
             raise ValueError(
                 f"the database is {other!r}; use a URL that begins with sqlite:/// or postgresql+psycopg://"
             )
+
+
+def close_engine(engine: Engine, *, patience_seconds: float = 5.0) -> None:
+    """Close its connections, and wait for threads that still use one: given back later, it would stay open unseen."""
+    ends = time.monotonic() + patience_seconds
+    while isinstance(engine.pool, QueuePool) and engine.pool.checkedout() and time.monotonic() < ends:
+        time.sleep(0.01)
+    engine.dispose()
 
 
 def on_outage(engine: Engine, tell: Callable[[], None]) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from pydantic import JsonValue
-from sqlalchemy import Select, bindparam, insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.limits import MAX_ATTEMPTS
-from saddlescope.contract.vocabulary import JobStatus, Verdict
+from saddlescope.contract.vocabulary import JobStatus
 from store import tables
 from store.events import QUEUED, first_event
+from store.filters import JobFilters, filtered, label_digest
 from store.idempotency import IdempotencyEntry, remember_key
 from store.identifiers import new_id
 from store.projects import ensure_project
@@ -35,6 +35,7 @@ __all__ = [
     "find_job",
     "find_request",
     "insert_job",
+    "label_digest",
     "list_jobs",
     "request_cancel",
 ]
@@ -44,6 +45,7 @@ DEFAULT_QUEUE = "cpu"
 INSERT_JOB = insert(JOBS).returning(*JOB_COLUMNS)
 INSERT_LABEL = insert(tables.Table.metadata.tables["job_labels"])
 FIND_JOB = select(*JOB_COLUMNS).where(JOBS.c.project == bindparam("of_project"), JOBS.c.id == bindparam("job_id"))
+FIND_JOBS = select(*JOB_COLUMNS).where(JOBS.c.id.in_(bindparam("job_ids", expanding=True)))
 Item = TypeVar("Item")
 
 
@@ -68,17 +70,6 @@ class Page(Generic[Item]):
     items: tuple[Item, ...]
     has_more: bool
     next: Cursor | None
-
-
-@dataclass(frozen=True)
-class JobFilters:
-    """All of them must hold; those that are absent do."""
-
-    status: JobStatus | None = None
-    verdict: Verdict | None = None
-    run: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    created_after: datetime | None = None
 
 
 def insert_job(
@@ -148,6 +139,12 @@ def find_job(session: Session, *, project: str, job_id: str) -> JobRow | None:
     return None if job is None else job_row(job)
 
 
+def find_jobs(session: Session, job_ids: Collection[str]) -> dict[str, JobRow]:
+    """Those that are there, by their identifiers, whosever they are."""
+    found = session.execute(FIND_JOBS, {"job_ids": list(job_ids)}).all()
+    return {row.id: row for row in map(job_row, found)}
+
+
 def find_request(session: Session, *, project: str, job_id: str) -> JobRequest | None:
     """What was asked, inline tensors included: for a retry and for the bundle."""
     return session.scalars(
@@ -183,7 +180,7 @@ def list_jobs(
     order: Order = Order.NEWEST_FIRST,
 ) -> Page[JobRow]:
     """One page of a project's jobs by creation. Jobs that come or go between two pages shift nothing."""
-    query = _filtered(select(*JOB_COLUMNS).where(JOBS.c.project == project), filters or JobFilters())
+    query = filtered(select(*JOB_COLUMNS), project, filters or JobFilters())
     if order is Order.NEWEST_FIRST:
         query = query.order_by(JOBS.c.id.desc())
         query = query if after is None else query.where(JOBS.c.id < after.job_id)
@@ -195,23 +192,3 @@ def list_jobs(
     items = tuple(job_row(job) for job in found[:limit])
     has_more = len(found) > limit
     return Page(items=items, has_more=has_more, next=Cursor(items[-1].id) if has_more else None)
-
-
-def _filtered(query: Select[tuple[object, ...]], filters: JobFilters) -> Select[tuple[object, ...]]:
-    if filters.status is not None:
-        query = query.where(JOBS.c.status == filters.status)
-    if filters.verdict is not None:
-        query = query.where(JOBS.c.verdict == filters.verdict)
-    if filters.run is not None:
-        query = query.where(JOBS.c.run_id == filters.run)
-    if filters.created_after is not None:
-        query = query.where(JOBS.c.created_at > filters.created_after)
-    for label in filters.labels:
-        labelled = select(tables.JobLabel.job_id).where(tables.JobLabel.digest == label_digest(*label))
-        query = query.where(JOBS.c.id.in_(labelled))
-    return query
-
-
-def label_digest(key: str, value: str) -> str:
-    """The name of a label in its index; JSON keeps `a:b` apart from `a` and `:b`."""
-    return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()

@@ -12,6 +12,7 @@ from saddlescope.contract.reports import Report
 from store import tables
 from store.artifacts import record_artifact
 from store.blobs import Blob
+from store.numbers import number_columns
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,7 @@ def record_report(
     session.add(
         tables.StoredReport(
             job_id=job_id,
-            loss=report.loss,
-            gradient_norm=report.criticality.gradient_norm,
-            minimum_ratio=report.minimum_ratio.estimate,
-            lambda_min=report.lambda_min.estimate,
-            lambda_max=report.lambda_max.estimate,
+            **number_columns(report),
             spectrum_blob=spectrum.id,
             landscape_blob=None if landscape is None else landscape.id,
             report=report.model_copy(update={"job": job_id, "escapes": vectors}),

@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.records import JobRow, job_row
-from store.tables import Job, StoredReport
+from store.numbers import ReportNumbers, find_numbers
+from store.records import JOB_COLUMNS, JOBS, JobRow, job_row
+from store.tables import Job
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,9 @@ class RunRow:
 
 
 @dataclass(frozen=True)
-class RunNumbers:
-    """What the report of one checkpoint says, for a chart over the steps."""
-
-    loss: float
-    gradient_norm: float
-    minimum_ratio: float
-    lambda_min: float
-    lambda_max: float
-
-
-@dataclass(frozen=True)
 class RunPoint:
     job: JobRow
-    numbers: RunNumbers | None
+    numbers: ReportNumbers | None
 
 
 def list_runs(session: Session, *, project: str, limit: int) -> tuple[RunRow, ...]:
@@ -79,24 +69,11 @@ def list_runs(session: Session, *, project: str, limit: int) -> tuple[RunRow, ..
 def run_points(session: Session, *, project: str, run: str, limit: int) -> tuple[RunPoint, ...]:
     """The jobs of a run by step (those without one last), then by creation; at most `limit`, the latest."""
     rows = session.execute(
-        select(
-            Job,
-            StoredReport.loss,
-            StoredReport.gradient_norm,
-            StoredReport.minimum_ratio,
-            StoredReport.lambda_min,
-            StoredReport.lambda_max,
-        )
-        .outerjoin(StoredReport, StoredReport.job_id == Job.id)
-        .where(Job.project == project, Job.run_id == run)
-        .order_by(Job.run_step.desc().nulls_first(), Job.id.desc())
-        .limit(limit),
-        execution_options={"populate_existing": True},
-    ).all()
-    return tuple(
-        RunPoint(
-            job=job_row(job),
-            numbers=None if loss is None else RunNumbers(loss, gradient_norm, minimum_ratio, lambda_min, lambda_max),
-        )
-        for job, loss, gradient_norm, minimum_ratio, lambda_min, lambda_max in reversed(rows)
+        select(*JOB_COLUMNS)
+        .where(JOBS.c.project == project, JOBS.c.run_id == run)
+        .order_by(JOBS.c.run_step.desc().nulls_first(), JOBS.c.id.desc())
+        .limit(limit)
     )
+    jobs = [job_row(job) for job in rows][::-1]
+    numbers = find_numbers(session, [job.id for job in jobs])
+    return tuple(RunPoint(job=job, numbers=numbers.get(job.id)) for job in jobs)

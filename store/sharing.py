@@ -6,6 +6,7 @@ from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
 from saddlescope.contract.vocabulary import Caution, JobStatus
+from store.numbers import number_columns
 from store.records import JobRow
 from store.tables import EscapeVector, StoredReport
 from store.transitions import end, queued
@@ -22,11 +23,7 @@ def share_answer(session: Session, *, job_id: str, twin: JobRow) -> None:
     session.add(
         StoredReport(
             job_id=job_id,
-            loss=stored.loss,
-            gradient_norm=stored.gradient_norm,
-            minimum_ratio=stored.minimum_ratio,
-            lambda_min=stored.lambda_min,
-            lambda_max=stored.lambda_max,
+            **number_columns(stored.report),
             spectrum_blob=stored.spectrum_blob,
             landscape_blob=stored.landscape_blob,
             report=stored.report.model_copy(update={"job": job_id}),

@@ -225,9 +225,20 @@ class EventFeed(Table):
 
 
 class StoredReport(Table):
-    """The answer of a job; the numbers of a run's chart stand beside the JSON."""
+    """The answer of a job; the numbers of lists and charts stand beside the JSON.
+
+    Those that may be null came later: a process of the version before leaves them out (`numbers`).
+    """
 
     __tablename__ = "reports"
+    # Each list by its number.
+    __table_args__ = (
+        Index("ix_reports_loss", "loss", "job_id"),
+        Index("ix_reports_gradient_norm", "gradient_norm", "job_id"),
+        Index("ix_reports_minimum_ratio", "minimum_ratio", "job_id"),
+        Index("ix_reports_lambda_min", "lambda_min", "job_id"),
+        Index("ix_reports_lambda_max", "lambda_max", "job_id"),
+    )
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(Moment, insert_default=now())
     loss: Mapped[float]
@@ -237,6 +248,12 @@ class StoredReport(Table):
     lambda_max: Mapped[float]
     spectrum_blob: Mapped[str] = mapped_column(String(71))
     landscape_blob: Mapped[str | None] = mapped_column(String(71))
+    is_critical: Mapped[bool | None]
+    num_negative: Mapped[int | None] = mapped_column(BigInteger)
+    num_zero: Mapped[int | None] = mapped_column(BigInteger)
+    num_positive: Mapped[int | None] = mapped_column(BigInteger)
+    ratio_low: Mapped[float | None]
+    ratio_high: Mapped[float | None]
     report: Mapped[Report] = mapped_column(ValueOf(Report))
 
 

@@ -11,7 +11,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from saddlescope.contract.vocabulary import SandboxLevel
+from store.doorbell import DoorbellMisconfiguredError
+from store.schema import DatabaseNotReadyError, require_newest_schema
 from workers.daemon import SandboxTooWeak, work
 from workers.launcher import ForkServer
 from workers.logs import configure_logs
@@ -31,12 +35,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     configure_logs()
-    settings = WorkerSettings()
+    try:
+        settings = WorkerSettings()
+    except ValidationError as wrong:
+        # Not the error itself: it shows the other settings, and there are passwords among them.
+        told = [
+            f"SADDLESCOPE_{str(error['loc'][0]).upper()}: {error['msg']}" for error in wrong.errors(include_input=False)
+        ]
+        parser.exit(2, "".join(f"saddlescope: {line}\n" for line in told))
     server = ForkServer(device=settings.device)
     try:
+        require_newest_schema(settings.database_url)
         return work(settings, queues=options.queue, fork_server=server, max_jobs=1 if options.once else None)
-    except SandboxTooWeak as weak:
-        parser.exit(1, f"{weak}\n")
+    except (SandboxTooWeak, DatabaseNotReadyError, DoorbellMisconfiguredError) as refused:
+        parser.exit(1, f"saddlescope: {refused}\n")
 
 
 def show_sandbox(arguments: Sequence[str]) -> int:

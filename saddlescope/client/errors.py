@@ -2,6 +2,7 @@
 
 SaddlescopeError
 ├── ConnectionFailed      nothing answered, after all retries
+│   └── Spooled           and the submission waits on disk to be sent later; `.waiting` is it
 ├── UnreadableAnswer      something answered that this version of the client does not understand
 ├── ApiError              the service refused; `.problem` says what, where and whether to try again
 │   ├── InvalidRequest    400, 415, 422: mend the request; `.problem.errors` points at the places
@@ -20,6 +21,7 @@ SaddlescopeError
 from __future__ import annotations
 
 from http import HTTPStatus
+from pathlib import Path
 
 from saddlescope.contract.problems import Problem
 
@@ -30,6 +32,16 @@ class SaddlescopeError(Exception):
 
 class ConnectionFailed(SaddlescopeError):
     """Nothing answered at the address."""
+
+
+class Spooled(ConnectionFailed):
+    """The service could not take the submission now; it waits on disk."""
+
+    def __init__(self, waiting: Path, reason: str) -> None:
+        self.waiting = waiting
+        super().__init__(
+            f"{reason}; the submission waits in {waiting} and is sent by Client.send_spooled() or `saddlescope send`"
+        )
 
 
 class UnreadableAnswer(SaddlescopeError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from saddlescope.client.errors import SaddlescopeError
 
@@ -11,14 +11,18 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from saddlescope.client.batches import Batch
+
+Mode: TypeAlias = Literal["eval", "train"]
+# The model and the batch are the caller's own types: his function knows both.
+LossFunction: TypeAlias = "Callable[[Any, Any], Tensor]"
+
 
 class ExportError(SaddlescopeError):
     """The loss cannot be exported as it is; the message says what to change in the model or in the loss function."""
 
 
-def export_loss(
-    model: Module, loss_fn: Callable[[Module, dict[str, Tensor]], Tensor], example_batch: Mapping[str, Tensor]
-) -> bytes:
+def export_loss(model: Module, loss_fn: LossFunction, example_batch: Batch, *, mode: Mode | None = None) -> bytes:
     """Export `loss_fn(model, batch)` as a `.pt2` archive whose parameters have the names of `model.state_dict()`.
 
     The batch size stays free. The archive is checked before it is returned: loss, gradient and a Hessian-vector product
@@ -26,9 +30,12 @@ def export_loss(
     constants; no sample data, source lines or paths. The model is not changed.
 
     Args:
-        model: in eval mode, if it has dropout or batch normalisation.
+        model: in eval mode, if it has dropout or batch normalisation, or with `mode`.
         loss_fn: gives the scalar loss of a batch.
-        example_batch: tensors that share dimension 0, as in the data that the loss will be taken over.
+        example_batch: tensors that share dimension 0, as in the data that the loss will be taken over: a dict, a tuple, or
+            one tensor. `loss_fn` gets batches of the same form; data in the same form fits (a pair is called `inputs` and
+            `targets`, one tensor `inputs`, and more of them `input_0`, `input_1`, …).
+        mode: "eval" or "train" exports the model in that mode; else it is taken in the mode that it is in.
 
     Raises:
         ExportError: if the model or the loss function has to be changed first.
@@ -37,7 +44,7 @@ def export_loss(
     from saddlescope.client.archive import anonymous_archive  # noqa: PLC0415
     from saddlescope.client.tracing import agree, trace  # noqa: PLC0415
 
-    traced = trace(model, loss_fn, example_batch)
+    traced = trace(model, loss_fn, example_batch, mode=mode)
     archive = anonymous_archive(traced.archive, prefix=traced.prefix)
     agree(traced, archive)
     return archive

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saddlescope.client.answers import parse
 from saddlescope.client.errors import NotFound
-from saddlescope.client.transport import Call, Transport
+from saddlescope.client.transport import Call, Params, Transport
 from saddlescope.contract.reports import Landscape, Report, Spectrum
 from saddlescope.results import AnalysisReport
 
@@ -32,6 +33,23 @@ def fetch_report(transport: Transport, job_id: str) -> AnalysisReport:
 
 def fetch_spectrum(transport: Transport, job_id: str) -> Spectrum:
     return parse(Spectrum, transport.send(Call("GET", f"/v1/jobs/{job_id}/spectrum.json")).content)
+
+
+def download(transport: Transport, path: str, target: Path, *, params: Params | None = None) -> None:
+    """Write an answer to a file, which appears when it is whole; in constant memory.
+
+    Raises:
+        ConnectionFailed: if the connection broke.
+        ApiError: if the service refuses.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with transport.stream(Call("GET", path, params=params)) as response, part.open("wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def fetch_escape(transport: Transport, job_id: str, index: int) -> bytes:

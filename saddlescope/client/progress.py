@@ -1,11 +1,13 @@
-"""A progress bar of a job, on a terminal."""
+"""Progress bars of a job and of an upload, on a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from saddlescope.client.transport import Body
 from saddlescope.contract.jobs import Job
 
 
@@ -33,6 +35,28 @@ def shown(enabled: bool) -> Iterator[Callable[[Job], None]]:
             bar.update(task, description=stage, completed=1.0 if job.done else fraction, numbers=numbers(job))
 
         yield show
+
+
+@contextmanager
+def sending(enabled: bool, body: Body) -> Iterator[Body]:
+    """Yield a body that shows how much of it has been read; an upload that resumes goes back to where it resumes."""
+    if not enabled:
+        yield body
+        return
+    from rich.console import Console  # noqa: PLC0415  a batch job draws nothing
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("sending", *columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("sending", total=body.size)
+
+        def chunks(offset: int = 0) -> Iterator[bytes]:
+            bar.update(task, completed=offset)
+            for chunk in body.chunks(offset):
+                yield chunk
+                bar.advance(task, len(chunk))
+
+        yield replace(body, chunks=chunks)
 
 
 def numbers(job: Job) -> str:

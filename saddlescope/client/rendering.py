@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from saddlescope.client.comparison import Comparison
 from saddlescope.client.progress import numbers
 from saddlescope.contract.jobs import Job
 from saddlescope.contract.reports import ExtremeEigenvalue, Report, Spectrum
@@ -133,3 +134,17 @@ def spectrum_table(spectrum: Spectrum, *, rows: int) -> RenderableType:
     for row in values:
         table.add_row(*row)
     return Group(Text(f"{heading}; zero tolerance {spectrum.zero_tol:.3g}"), table)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One line a value; what differs stands out."""
+    table = Table(box=None, header_style="dim", padding=(0, 2))
+    for name in ("", comparison.before or "before", comparison.after or "after"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for difference in comparison.differences:
+        values = (difference.before, difference.after)
+        shown = (
+            f"{value:.6g}" if isinstance(value, float) else f"{'' if value is None else value}" for value in values
+        )
+        table.add_row(difference.name.replace("_", " "), *shown, style="dim" if difference.is_equal else "bold")
+    return table

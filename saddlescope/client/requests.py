@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias, TypedDict
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from saddlescope.client.errors import InvalidRequest
 from saddlescope.client.uploads import Content, Upload, prepare, upload_of_bytes, upload_of_file
@@ -39,12 +39,30 @@ class OptionValues(TypedDict, total=False):
     data_is_sample: bool
 
 
+class RequestValues(OptionValues, total=False):
+    """Everything of a request but its content, as keyword arguments; `Client.submit` says what each means."""
+
+    run: str | None
+    step: int | None
+    run_name: str | None
+    labels: Mapping[str, str] | None
+    metadata: Mapping[str, JsonValue] | None
+    priority: int
+    queue: str
+    force: bool
+    callback_url: str | None
+    cancel_after: str | None
+    idempotency_key: str | None
+
+
 @dataclass(frozen=True)
 class Submission:
-    """A request that is known to be well-formed, and the bytes it names."""
+    """A request that is known to be well-formed, the bytes it names, and how it is to be sent."""
 
     request: JobRequest
     uploads: tuple[Upload, ...]
+    idempotency_key: str | None = None
+    cancel_after: str | None = None
 
     def to_json(self) -> bytes:
         # Only what was set: an older service must not stumble over the default of an option it does not know.
@@ -56,24 +74,23 @@ def build_submission(
     checkpoint: Content,
     loss: Loss,
     data: Content | None,
-    options: OptionValues,
-    fields: Mapping[str, object],
+    values: RequestValues,
 ) -> Submission:
     """Build and check the request before a single byte is sent.
 
     Args:
         checkpoint, data: tensors or numbers by name, a path, or bytes.
         loss: the contract's JSON, a .pt2 archive as bytes or path (a .json path is read), or an expression.
-        options: by the contract's names.
-        fields: the other fields of the request, by the contract's names.
+        values: everything else.
 
     Raises:
         TypeError: if an option does not exist, or content cannot be sent.
         InvalidRequest: if the request breaks the contract.
     """
+    options = {name: value for name, value in values.items() if name not in _FIELDS}
     _check_names(options)
     uploads: list[Upload] = []
-    body: dict[str, object] = dict(fields)
+    body = _fields(values)
     for name, content in (("checkpoint", checkpoint), ("data", data)):
         if content is None:
             continue
@@ -92,10 +109,35 @@ def build_submission(
         request = JobRequest.model_validate(body)
     except ValidationError as wrong:
         raise _invalid(wrong, body, prefix="") from None
-    return Submission(request, tuple(uploads))
+    return Submission(request, tuple(uploads), values.get("idempotency_key"), values.get("cancel_after"))
 
 
-def _check_names(options: OptionValues) -> None:
+_FIELDS = RequestValues.__annotations__.keys() - OptionValues.__annotations__.keys()
+
+
+def _fields(values: RequestValues) -> dict[str, object]:
+    """What was given of the request's own fields; their defaults are left out."""
+    run, step, name = (values.get(part) for part in ("run", "step", "run_name"))
+    if run is None and (step is not None or name is not None):
+        raise TypeError("a step or a run's name belongs to a run: give run= too")
+    queue = values.get("queue")
+    fields: dict[str, object] = {
+        "run": None if run is None else _present({"id": run, "step": step, "name": name}),
+        "labels": dict(values.get("labels") or {}) or None,
+        "metadata": dict(values.get("metadata") or {}) or None,
+        "priority": values.get("priority") or None,
+        "queue": None if queue == "auto" else queue,
+        "force": values.get("force") or None,
+        "callback_url": values.get("callback_url"),
+    }
+    return _present(fields)
+
+
+def _present(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _check_names(options: Mapping[str, object]) -> None:
     for name in options:
         if name not in Options.model_fields:
             close = get_close_matches(name, Options.model_fields, n=1)

@@ -9,23 +9,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Unpack, final
 
-from pydantic import JsonValue
-
-from saddlescope.client.answers import JobPage, parse
-from saddlescope.client.errors import NotFound
-from saddlescope.client.fetching import fetch_escape
+from saddlescope.client import progress as progress_bar
+from saddlescope.client.answers import parse
+from saddlescope.client.errors import ConnectionFailed, RateLimited, ServerError, Spooled
+from saddlescope.client.fetching import download, fetch_escape
 from saddlescope.client.following import follow
 from saddlescope.client.job import Job
-from saddlescope.client.requests import Loss, OptionValues, build_submission
-from saddlescope.client.resumable import RESUMABLE_BYTES, upload_resumably
-from saddlescope.client.transport import Body, Call, Transport
-from saddlescope.client.uploads import Content, Upload
-from saddlescope.contract import jobs, limits
+from saddlescope.client.listing import filters_of, list_jobs
+from saddlescope.client.requests import Loss, RequestValues, Submission, build_submission
+from saddlescope.client.sending import send
+from saddlescope.client.spool import Delivery, Spool, Waiting, deliver, submission_key
+from saddlescope.client.transport import Call, Transport
+from saddlescope.client.uploads import Content
+from saddlescope.contract import jobs
 from saddlescope.contract.jobs import Event
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-PAGE_SIZE = 100
 
 
 @final
@@ -37,14 +37,25 @@ class Client:
         api_key: else SADDLESCOPE_API_KEY; a service on a loopback address needs none.
         timeout: seconds of silence after which an attempt is given up.
         retries: how often a call is repeated after a lost connection, 429 or a fault of the service.
+        spool: a folder for submissions that the service could not take; see `keep` and `send_spooled`.
+        progress: whether large uploads draw a bar on standard error; None draws it on a terminal.
     """
 
     def __init__(
-        self, url: str | None = None, api_key: str | None = None, *, timeout: float = 30.0, retries: int = 5
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 5,
+        spool: Path | str | None = None,
+        progress: bool | None = None,
     ) -> None:
         url = url or os.environ.get("SADDLESCOPE_URL") or DEFAULT_URL
         self.api_key = api_key or os.environ.get("SADDLESCOPE_API_KEY") or None
         self._transport = Transport(url.rstrip("/"), api_key=self.api_key, timeout_seconds=timeout, retries=retries)
+        self._spool = None if spool is None else Spool(Path(spool))
+        self._progress = progress_bar.is_terminal() if progress is None else progress
 
     @property
     def url(self) -> str:
@@ -70,19 +81,8 @@ class Client:
         loss: Loss,
         data: Content | None = None,
         *,
-        run: str | None = None,
-        step: int | None = None,
-        run_name: str | None = None,
-        labels: Mapping[str, str] | None = None,
-        metadata: Mapping[str, JsonValue] | None = None,
-        priority: int = 0,
-        queue: str = "auto",
-        force: bool = False,
-        callback_url: str | None = None,
-        cancel_after: str | None = None,
-        idempotency_key: str | None = None,
         wait: int = 0,
-        **options: Unpack[OptionValues],
+        **values: Unpack[RequestValues],
     ) -> Job:
         """Submit a job; only bytes that the service does not have yet are sent.
 
@@ -91,50 +91,73 @@ class Client:
             loss: the bytes of `saddlescope.export_loss` or the path of such a file, the contract's JSON as a dict
                 (there `program` may be bytes or a path), the path of a .json file, or an expression.
             data: the tensors that the loss reads, sharing their first dimension, as `checkpoint`.
+            wait: seconds (at most 60) that the service may hold its answer for a job that is done by then.
             run, step, run_name: the training run and its step, to see the jobs of a run side by side.
+            labels, metadata: to find the job by, and to keep with it.
+            priority, queue: whose turn it is, and among which workers.
             force: analyse again, even if the same question has been answered.
+            callback_url: an address to be told of the end.
             cancel_after: a deadline like "90s", "10m" or "2h".
             idempotency_key: to submit once although the caller may be restarted; else one is made for this call.
-            wait: seconds (at most 60) that the service may hold its answer for a job that is done by then.
             options: those of the HTTP contract, for example `method="dense"`.
 
         Raises:
             TypeError: if an option does not exist, or a mapping holds what is no tensor.
             InvalidRequest: if the request breaks the contract, before anything is sent.
             ApiError: if the service refuses it.
-            ConnectionFailed: if the service cannot be reached.
+            ConnectionFailed: if the service cannot be reached; with a spool, its subclass Spooled.
         """
-        fields: dict[str, object] = {
-            "run": None if run is None else _present({"id": run, "step": step, "name": run_name}),
-            "labels": dict(labels) if labels else None,
-            "metadata": dict(metadata) if metadata else None,
-            "priority": priority or None,
-            "queue": None if queue == "auto" else queue,
-            "force": force or None,
-            "callback_url": callback_url,
-        }
-        if run is None and (step is not None or run_name is not None):
-            raise TypeError("a step or a run's name belongs to a run: give run= too")
-        submission = build_submission(
-            checkpoint=checkpoint, loss=loss, data=data, options=options, fields=_present(fields)
+        submission = build_submission(checkpoint=checkpoint, loss=loss, data=data, values=values)
+        if self._spool is None:
+            return self._send(submission, submission.idempotency_key or str(uuid.uuid4()), wait)
+        key = submission_key(submission)
+        try:
+            return self._send(submission, key, wait)
+        except (ConnectionFailed, RateLimited, ServerError) as failure:
+            raise Spooled(self._spool.add(submission, key=key).folder, str(failure)) from failure
+
+    def keep(
+        self, checkpoint: Content, loss: Loss, data: Content | None = None, **values: Unpack[RequestValues]
+    ) -> Waiting:
+        """Write a submission to the spool without asking the service; the arguments are those of `submit`.
+
+        The same submission is kept once: its key is made of its content, unless `force` or `idempotency_key` is given.
+
+        Raises:
+            OSError: if the disk does not take it. Nothing of it is left behind then.
+            ValueError: if the client has no spool.
+        """
+        submission = build_submission(checkpoint=checkpoint, loss=loss, data=data, values=values)
+        return self.spool.add(submission, key=submission_key(submission))
+
+    def send_spooled(self) -> Iterator[Delivery]:
+        """Send what waits in the spool, oldest first; each becomes one job, however often this is broken off and repeated.
+
+        What the service refuses for good is moved aside, with its reasons. The iterator must be read.
+
+        Raises:
+            ConnectionFailed, RateLimited, ServerError, Unauthorized: that nothing more can be sent now. The rest waits.
+            ValueError: if the client has no spool.
+        """
+        return deliver(self._transport, self.spool, progress=self._progress)
+
+    @property
+    def spool(self) -> Spool:
+        """Raises: ValueError if the client has none."""
+        if self._spool is None:
+            raise ValueError("the client has no spool; give it a folder: Client(url, spool=...)")
+        return self._spool
+
+    def _send(self, submission: Submission, key: str, wait: int) -> Job:
+        return send(
+            self._transport,
+            submission.to_json(),
+            submission.uploads,
+            key=key,
+            cancel_after=submission.cancel_after,
+            wait=wait,
+            progress=self._progress,
         )
-        for upload in submission.uploads:
-            self._upload(upload)
-        body = submission.to_json()
-        wait = min(wait, limits.MAX_PREFER_WAIT_SECONDS)
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        if wait > 0:
-            headers["Prefer"] = f"wait={wait}"
-        if cancel_after is not None:
-            headers["Cancel-After"] = cancel_after
-        call = Call(
-            "POST",
-            "/v1/jobs",
-            body=Body(len(body), lambda _=0: iter((body,)), content_type="application/json"),
-            headers=headers,
-            wait_seconds=wait,
-        )
-        return Job(self._transport, parse(jobs.Job, self._transport.send(call).content))
 
     def job(self, job_id: str) -> Job:
         """The job with this id. Raises NotFound if the project has none."""
@@ -150,26 +173,23 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[Job]:
         """Jobs from the newest, page by page; at most `limit`."""
-        filters: dict[str, str | int | list[str]] = {}
-        if status is not None:
-            filters["status"] = JobStatus(status).value
-        if verdict is not None:
-            filters["verdict"] = Verdict(verdict).value
-        if run is not None:
-            filters["run"] = run
-        if labels:
-            filters["label"] = [f"{name}:{value}" for name, value in labels.items()]
-        after: str | None = None
-        left = limit
-        while left is None or left > 0:
-            size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            page_filters = filters | {"limit": size} | ({} if after is None else {"after": after})
-            page = parse(JobPage, self._transport.send(Call("GET", "/v1/jobs", params=page_filters)).content)
-            yield from (Job(self._transport, info) for info in page.data)
-            after = page.next
-            if after is None or not page.has_more:
-                return
-            left = None if left is None else left - len(page.data)
+        filters = filters_of(status=status, verdict=verdict, run=run, labels=labels)
+        return list_jobs(self._transport, filters, limit=limit)
+
+    def export_jobs(
+        self,
+        path: Path,
+        *,
+        status: JobStatus | str | None = None,
+        verdict: Verdict | str | None = None,
+        run: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write every job of the query to a .csv or .ndjson file, by the file's name."""
+        if path.suffix not in (".csv", ".ndjson"):
+            raise ValueError(f"{path} should end with .csv or .ndjson")
+        filters = filters_of(status=status, verdict=verdict, run=run, labels=labels)
+        download(self._transport, f"/v1/jobs{path.suffix}", path, params=filters)
 
     def events(
         self, job: Job | str | None = None, *, run: str | None = None, after: str | None = None
@@ -197,19 +217,5 @@ class Client:
         return fetch_escape(self._transport, job_id, index)
 
     def save(self, job_id: str, name: str, path: Path) -> None:
-        """Write an artefact of a finished job to a file; names as in the contract, `spectrum.csv` for example."""
-        path.write_bytes(self._transport.send(Call("GET", f"/v1/jobs/{job_id}/{name}")).content)
-
-    def _upload(self, upload: Upload) -> None:
-        path = f"/v1/artifacts/{upload.artifact}"
-        try:
-            self._transport.send(Call("HEAD", path))
-        except NotFound:
-            if upload.body.size >= RESUMABLE_BYTES:
-                upload_resumably(self._transport, upload)
-            else:
-                self._transport.send(Call("PUT", path, body=upload.body))
-
-
-def _present(fields: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if value is not None}
+        """Write a result of a finished job to a file; names as in the contract, `spectrum.csv` or `bundle` for example."""
+        download(self._transport, f"/v1/jobs/{job_id}/{name}", path)

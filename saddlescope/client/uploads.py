@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from pydantic import JsonValue
 
+from saddlescope.client.batches import named
+from saddlescope.client.tensor_stream import NoSuchDtype, Part, tensor_stream
 from saddlescope.client.transport import Body
 from saddlescope.contract.sources import ArtifactSource, CheckpointSource, InlineSource, ObjectSource, PathSource
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 Tensors: TypeAlias = "Mapping[str, Tensor] | Mapping[str, Array] | Mapping[str, JsonValue]"
-Content: TypeAlias = "Tensors | Path | str | bytes | PathSource | ObjectSource"
+Content: TypeAlias = "Tensors | Sequence[Tensor] | Sequence[Array] | Path | str | bytes | PathSource | ObjectSource"
 CHUNK_BYTES = 1 << 20
 
 
@@ -40,8 +42,8 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
     """The source that names the content in a request, and the upload that it needs, if any.
 
     Args:
-        content: tensors or arrays by name (sent as safetensors), numbers by name (sent in the request), a path, bytes,
-            or a reference that the service's workers can read themselves.
+        content: tensors or arrays by name (sent as safetensors; a tuple is named as `export_loss` names it), numbers by name
+            (sent in the request), a path, bytes, or a reference that the service's workers can read themselves.
         what: the argument's name, for messages.
 
     Raises:
@@ -55,11 +57,12 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
         upload = upload_of_file(Path(content))
     elif isinstance(content, bytes):
         upload = upload_of_bytes(content)
-    elif isinstance(content, Mapping):
-        numbers = _inline(content)
+    elif isinstance(content, Mapping | tuple | list):
+        tensors = named(content)
+        numbers = _inline(tensors)
         if numbers is not None:
             return InlineSource(inline=numbers), None
-        upload = upload_of_bytes(safetensors_bytes(content, what=what))
+        upload = upload_of_tensors(tensors, what=what)
     else:
         raise TypeError(f"{what} is a {type(content).__name__}; expected tensors by name, a path or bytes")
     return ArtifactSource(artifact=upload.artifact), upload
@@ -76,6 +79,13 @@ def upload_of_bytes(content: bytes) -> Upload:
 
 def upload_of_file(path: Path) -> Upload:
     """Raises: FileNotFoundError if the path does not exist."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Upload(f"sha256:{digest}", body_of_file(path))
+
+
+def body_of_file(path: Path) -> Body:
+    """Raises: FileNotFoundError if the path does not exist."""
 
     def chunks(offset: int = 0) -> Iterator[bytes]:
         with path.open("rb") as file:
@@ -83,13 +93,11 @@ def upload_of_file(path: Path) -> Upload:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Upload(f"sha256:{digest}", Body(path.stat().st_size, chunks))
+    return Body(path.stat().st_size, chunks)
 
 
-def safetensors_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
-    """Tensors or arrays as safetensors, copied where they share memory (tied weights) or are not contiguous.
+def upload_of_tensors(tensors: Mapping[str, object], *, what: str) -> Upload:
+    """Tensors or arrays as safetensors, read where they are: what is contiguous and on the host is not copied.
 
     Raises:
         TypeError: if an entry is no dense tensor or numeric array.
@@ -98,37 +106,36 @@ def safetensors_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
     if strangers:
         shown = ", ".join(f"{name!r} ({type(tensors[name]).__name__})" for name in strangers[:5])
         raise TypeError(f"{what} holds entries that are no tensors: {shown}; leave them out")
-    arrays = {name: value for name, value in tensors.items() if _is_numpy(value)}
-    if len(arrays) == len(tensors):
-        return _numpy_bytes(arrays, what=what)
-    return _torch_bytes(tensors, what=what)
+    try:
+        stream = tensor_stream({name: _part(name, value, what=what) for name, value in tensors.items()})
+    except NoSuchDtype as unknown:
+        raise TypeError(f"{what} holds {unknown}; only numbers can be sent") from None
+
+    def chunks(offset: int = 0) -> Iterator[bytes]:
+        return stream.chunks(offset, chunk_bytes=CHUNK_BYTES)
+
+    digest = hashlib.sha256()
+    for chunk in chunks():
+        digest.update(chunk)
+    return Upload(f"sha256:{digest.hexdigest()}", Body(stream.num_bytes, chunks))
 
 
-def _numpy_bytes(arrays: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]], *, what: str) -> bytes:
-    import numpy as np  # noqa: PLC0415  here only if the caller has it
-    from safetensors.numpy import save  # noqa: PLC0415
+def _part(name: str, value: object, *, what: str) -> Part:
+    if _is_numpy(value):
+        import numpy as np  # noqa: PLC0415  here only if the caller has it
 
-    for name, array in arrays.items():
-        if array.dtype.kind not in "biufc":
-            raise TypeError(f"{what} holds {name!r} with dtype {array.dtype}; only numbers can be sent")
-    return save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
-
-
-def _torch_bytes(tensors: Mapping[str, object], *, what: str) -> bytes:
+        if value.dtype.kind not in "biufc":
+            raise TypeError(f"{what} holds {name!r} with dtype {value.dtype}; only numbers can be sent")
+        little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+        return Part(value.dtype.name, value.shape, little.reshape(-1).view(np.uint8).data)
     import torch  # noqa: PLC0415  here only if the caller has it
-    from safetensors.torch import save  # noqa: PLC0415
 
-    dense: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for name, value in tensors.items():
-        tensor = value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise TypeError(f"{what} holds {name!r}, which is sparse, quantized or without values; send a dense tensor")
-        tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        storage = tensor.untyped_storage().data_ptr()
-        dense[name] = tensor.clone() if storage in storages else tensor
-        storages.add(storage)
-    return save(dense)
+    tensor = torch.as_tensor(value)
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise TypeError(f"{what} holds {name!r}, which is sparse, quantized or without values; send a dense tensor")
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    content = tensor.reshape(-1).view(torch.uint8).numpy()
+    return Part(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), content.data)
 
 
 def _inline(tensors: Mapping[str, object]) -> dict[str, JsonValue] | None:

@@ -95,7 +95,12 @@ def _absolute(path: str) -> str:
 class PathSource(Closed):
     """A file that the workers can read themselves, or the folder of a sharded or distributed checkpoint."""
 
-    path: Annotated[str, Field(min_length=2, max_length=4096), AfterValidator(_absolute)]
+    # The pattern is described only; what is wrong with a path is told in words.
+    path: Annotated[
+        str,
+        Field(min_length=2, max_length=4096, json_schema_extra={"pattern": r"^(/(?!\.\.?(/|$))[^/\x00]*)+$"}),
+        AfterValidator(_absolute),
+    ]
 
 
 class ObjectSource(Closed):

@@ -40,7 +40,8 @@ class DeliveryStatus(StrEnum):
 class WebhookRequest(Closed):
     """The body of `POST /v1/webhooks`."""
 
-    url: str = Field(max_length=limits.MAX_URL_CHARS)
+    # The pattern is described only; what is wrong with an address is told in words.
+    url: str = Field(max_length=limits.MAX_URL_CHARS, json_schema_extra={"pattern": "^https?://[!-~]+$"})
     events: Annotated[tuple[WebhookEvent, ...], Field(min_length=1, max_length=len(WebhookEvent))] = tuple(WebhookEvent)
 
 

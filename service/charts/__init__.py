@@ -2,7 +2,6 @@
 
 from service.charts.checkpoints import Bracket, Checkpoint, Series
 from service.charts.contours import contour_chart
-from service.charts.earlier import history_chart, landscape_chart
 from service.charts.escapes import escape_chart
 from service.charts.histories import history_charts
 from service.charts.overlays import overlay_chart
@@ -18,9 +17,7 @@ __all__ = [
     "Series",
     "contour_chart",
     "escape_chart",
-    "history_chart",
     "history_charts",
-    "landscape_chart",
     "overlay_chart",
     "ratio_chart",
     "shares_chart",

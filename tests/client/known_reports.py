@@ -11,9 +11,14 @@ from saddlescope.contract.reports import Landscape, Report, Spectrum
 
 
 def report_with(
-    directions: list[Mapping[str, Tensor]], *, step: float = 1.0, loss_after: float = 0.25
+    directions: list[Mapping[str, Tensor]],
+    *,
+    step: float = 1.0,
+    loss_after: float = 0.25,
+    verdict: str = "saddle",
+    action: str = "escape",
 ) -> AnalysisReport:
-    """A saddle with these ways out."""
+    """A saddle with these ways out, or by its words something else."""
     escapes = [
         {
             "index": index,
@@ -32,12 +37,12 @@ def report_with(
     ]
     report = Report.model_validate(
         {
-            "verdict": "saddle",
+            "verdict": verdict,
             "summary": "Saddle point: 1 of 2 curvatures is negative <b>",
             "num_parameters": 2,
             "num_examples": 1,
             "loss": 1.0,
-            "advice": {"action": "escape", "because": "it lowers the loss"},
+            "advice": {"action": action, "because": "it lowers the loss"},
             "criticality": {
                 "is_critical": True,
                 "gradient_norm": 0.0,

@@ -10,10 +10,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
+from saddlescope.client.batches import named
 from saddlescope.client.export import ExportError, export_loss
+from saddlescope.client.uploads import prepare
 
 Batch = dict[str, Tensor]
 
@@ -157,6 +160,18 @@ class Guarded(nn.Linear):
         return super().forward(x) - shift.mean()
 
 
+class WritingItsInput(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+class Overwriting(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x).exp()
+        y += 1
+        return y
+
+
 REFUSALS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "dropout layer": (lambda: nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)), r"model\.eval\(\)"),
     "batch norm": (lambda: nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), r"model\.eval\(\)"),
@@ -166,6 +181,8 @@ REFUSALS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "fixed batch size": (lambda: Frozen(3, 2), r"x\.shape\[0\]"),
     "noise": (lambda: Noisy(3, 2), "noise"),
     "writes a buffer": (Counting, "calls"),
+    "writes its input": (lambda: WritingItsInput(3, 2), "write to a copy"),
+    "overwrites in place": (lambda: Overwriting(3, 2), r"write y = y \+ x instead of y \+= x"),
     "lstm": (Recurrent, "LSTMCell"),
     "no_grad": (lambda: Guarded(3, 2), "detach"),
 }
@@ -209,6 +226,74 @@ def test_a_loss_that_is_none_is_refused(case: str) -> None:
 def test_a_batch_without_common_rows_is_refused(batch: Batch) -> None:
     with pytest.raises(ExportError):
         export_loss(nn.Linear(3, 2), mse, batch)
+
+
+class Tagger(nn.Module):
+    """Token ids in, with the embedding tied to the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 4)
+        self.drop = nn.Dropout(0.5)
+        self.out = nn.Linear(4, 11, bias=False)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.out(self.drop(self.embedding(tokens)).tanh())
+
+
+def tagged(count: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    return (
+        torch.randint(11, (count, 5), generator=generator),
+        torch.randint(11, (count, 5), generator=generator),
+    )
+
+
+def tagging_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    tokens, tags = batch
+    return functional.cross_entropy(model(tokens).flatten(0, 1), tags.flatten())
+
+
+def test_a_tuple_of_integers_and_a_declared_mode_are_exported_with_tied_weights() -> None:
+    model = Tagger()
+    program = torch.export.load(io.BytesIO(export_loss(model, tagging_loss, tagged(3), mode="eval")))
+    assert model.training, "the mode is that of the export alone"
+    model.eval()
+    for count in (2, 7):
+        tokens, tags = tagged(count)
+        found = program.module(check_guards=False)(inputs=tokens, targets=tags)
+        torch.testing.assert_close(found, tagging_loss(model, (tokens, tags)))
+
+
+@pytest.mark.parametrize(
+    ("example", "names"),
+    [
+        (torch.ones(4, 3), ["inputs"]),
+        ((torch.ones(4, 3),), ["inputs"]),
+        ([torch.ones(4, 3), torch.ones(4, 2)], ["inputs", "targets"]),
+        ((torch.ones(4, 3), torch.ones(4, 2), torch.ones(4)), ["input_0", "input_1", "input_2"]),
+        ({"x": torch.ones(4, 3), "y": torch.ones(4, 2)}, ["x", "y"]),
+    ],
+)
+def test_the_program_and_the_data_of_a_job_give_a_batch_the_same_names(example: object, names: list[str]) -> None:
+    def loss(model: nn.Module, batch: object) -> Tensor:
+        kind = next(kind for kind in (dict, (tuple, list), Tensor) if isinstance(example, kind))
+        assert isinstance(batch, kind)
+        parts = list(named(batch).values())
+        found = model(parts[0])
+        weight = parts[2].mean() if len(parts) > 2 else 1.0
+        return weight * (found - (parts[1] if len(parts) > 1 else 1.0)).square().mean()
+
+    program = torch.export.load(io.BytesIO(export_loss(nn.Linear(3, 2), loss, example)))
+    assert list(program.graph_signature.user_inputs) == names
+    _, upload = prepare(example, what="data")
+    assert sorted(load(b"".join(upload.body.chunks()))) == sorted(names)
+
+
+def test_an_entry_that_is_no_tensor_is_named() -> None:
+    with pytest.raises(ExportError, match="use_cache is none: give it inside the loss function"):
+        export_loss(nn.Linear(3, 2), mse, {**rows(), "use_cache": False})  # type: ignore[dict-item]
 
 
 def test_a_mistake_in_the_loss_function_is_shown_as_it_is() -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,3 +207,65 @@ def test_cancelling_from_the_shell(url, client) -> None:
     job = client.submit(digits.network_at_zero().state_dict(), digits.LOSS, digits.digits(), method="dense", seed=8)
     assert command(url, "cancel", job.id, "--json").returncode == 0
     assert command(url, "watch", job.id).returncode == 1
+
+
+def test_a_script_writes_to_a_folder_and_sends_it_later(url, client, tmp_path) -> None:
+    toy = ("submit", "--checkpoint", json.dumps(ORIGIN), "--loss", TOY, "--run", "folder")
+    kept = command("http://127.0.0.1:9", *toy, "--spool", str(tmp_path), "--json")
+    assert (kept.returncode, json.loads(kept.stdout)["object"]) == (0, "spooled")
+    assert command("http://127.0.0.1:9", *toy, "--spool", str(tmp_path), "--wait").returncode == 2
+    assert command("http://127.0.0.1:9", "send", str(tmp_path)).returncode == 4
+    sent = command(url, "send", str(tmp_path), "--json")
+    assert (sent.returncode, [job.id for job in client.jobs(run="folder")]) == (0, [json.loads(sent.stdout)["id"]])
+    assert command(url, "send", str(tmp_path)).stdout == ""
+    command(url, "submit", "--checkpoint", '{"w": 0.0}', "--loss", "w +", "--spool", str(tmp_path))
+    refused = command(url, "send", str(tmp_path))
+    assert (refused.returncode, "/loss/expression" in refused.stderr) == (2, True)
+
+
+def test_two_jobs_are_compared_and_saved_from_the_shell(url, client, tmp_path) -> None:
+    saddle, minimum = client.submit(ORIGIN, TOY, run="pair"), client.submit({"w": 1.0}, "(w - 1)**2", run="pair")
+    for job in (saddle, minimum):
+        job.wait(timeout=120)
+    found = json.loads(command(url, "diff", saddle.id, minimum.id, "--json").stdout)
+    values = {entry["name"]: (entry["before"], entry["after"]) for entry in found["differences"]}
+    assert values["verdict"] == ("saddle", "local_minimum")
+    assert values["lambda_min"] == pytest.approx((-2.0, 2.0))
+    assert "local_minimum" in command(url, "diff", saddle.id, minimum.id).stdout
+
+    archive, table = tmp_path / "job.zip", tmp_path / "jobs.csv"
+    assert command(url, "export", saddle.id, "--output", str(archive)).returncode == 0
+    with zipfile.ZipFile(archive) as opened:
+        assert "report.json" in opened.namelist()
+    saved = command(url, "export", "--run", "pair", "--output", str(table), "--json")
+    assert json.loads(saved.stdout) == {"object": "file", "file": str(table), "bytes": table.stat().st_size}
+    with table.open() as file:
+        assert {row["id"] for row in csv.DictReader(file)} == {saddle.id, minimum.id}
+    assert command(url, "export", saddle.id, "--output", str(table)).returncode == 2
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_the_shell_completes_commands_and_jobs(url, client) -> None:
+    job = client.submit(ORIGIN, TOY)
+
+    def completed(*words: str) -> str:
+        environment = {"_SADDLESCOPE_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "SADDLESCOPE_URL": url}
+        done = subprocess.run(
+            [Path(sys.executable).with_name("saddlescope")],
+            env=os.environ | environment | {"COMP_CWORD": str(len(words) - 1)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout
+
+    assert "spectrum" in completed("saddlescope", "sp")
+    assert job.id in completed("saddlescope", "show", job.id[:-4])
+
+
+def test_the_command_line_and_the_callbacks_are_loaded_without_torch() -> None:
+    code = (
+        "import sys, saddlescope; import saddlescope.client.command_line; saddlescope.callbacks.PlainCallback; "
+        "saddlescope.callbacks.HuggingFaceCallback; saddlescope.tracking; raise SystemExit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -17,6 +17,7 @@ from servers import TEMPLATE, database
 from sqlalchemy import make_url
 
 PASSWORD, PEPPER = "the-password-of-the-database", "the-pepper-of-the-keys"
+BUCKET, TOKEN = "the-secret-of-the-bucket", "the-token-in-an-address"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,17 @@ class Told:
 
 
 def make_key(data: Path, settings: dict[str, str]) -> str:
-    command = [sys.executable, "-m", "service", "keys", "create", "--project", "vision", "--scopes", "submit,read"]
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "keys",
+        "create",
+        "--project",
+        "vision",
+        "--scopes",
+        "submit,read,admin",
+    ]
     made = subprocess.run(
         [*command, "--data", str(data)], cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=True
     )
@@ -45,6 +56,8 @@ def told(tmp_path_factory: pytest.TempPathFactory, migrated_postgresql: str) -> 
             "SADDLESCOPE_AUTH": "keys",
             "SADDLESCOPE_KEY_PEPPER": PEPPER,
             "SADDLESCOPE_DATABASE_URL": dsn,
+            "SADDLESCOPE_WEBHOOK_ALLOW": "127.0.0.1",
+            "AWS_SECRET_ACCESS_KEY": BUCKET,
         }
         key = make_key(data, settings)
         said: dict[str, str] = {}
@@ -60,7 +73,8 @@ def told(tmp_path_factory: pytest.TempPathFactory, migrated_postgresql: str) -> 
                 for one in [psutil.Process(service.process.pid), *service.descendants()]
             }
         said |= {str(path): path.read_text(errors="replace") for path in data.rglob("*.log")}
-    return Told([key.rpartition("_")[2], PASSWORD, PEPPER, cookie], said)
+        said |= {str(path): path.read_text(errors="replace") for path in (data / "broker").rglob("*") if path.is_file()}
+    return Told([key.rpartition("_")[2], PASSWORD, PEPPER, BUCKET, TOKEN, cookie], said)
 
 
 def answers(service: Service, ours: dict[str, str]) -> dict[str, str]:
@@ -88,6 +102,23 @@ def answers(service: Service, ours: dict[str, str]) -> dict[str, str]:
     ]
     said = {f"{number} {method} {path}": http.request(method, path, **rest).text for number, (method, path, rest) in
             enumerate(asked)}  # fmt: skip
+    # What is told of a job that has ended, whose outcome is posted to an address that holds a token and answers nobody.
+    asked_back = TOY | {"force": True, "callback_url": f"http://127.0.0.1:9/{TOKEN}?token={TOKEN}"}
+    job = http.post("/v1/jobs", json=asked_back, headers=ours | {"Prefer": "wait=60"}).json()
+    said["job"] = str(job)
+    of_job = ("", "/events", "/attempts", "/report", "/spectrum", "/landscape", "/bundle", "/deliveries")
+    elsewhere = (
+        "/v1/jobs.csv",
+        "/v1/jobs.ndjson",
+        "/v1/runs",
+        "/v1/events",
+        "/v1/openapi.json",
+        "/metrics",
+        "/login",
+        "/docs",
+    )
+    for path in (*(f"/v1/jobs/{job['id']}{rest}" for rest in of_job), *elsewhere):
+        said[path] = http.get(path, headers=ours).text
     # An address is told again in `instance`; in the log it must not be.
     http.get(f"/v1/jobs/{key}", headers=ours)
     http.get(f"/{key}", params={"key": key})
@@ -112,6 +143,8 @@ def environment_of(process: psutil.Process) -> str:
 def test_no_secret_is_in_an_answer_a_log_a_command_line_or_the_environment_of_a_runner(told: Told) -> None:
     assert any("vision" in text and '"route"' in text for text in told.said.values())
     assert sum(path.endswith(".log") for path in told.said) >= 2
+    assert "saddlescope_jobs_submitted" in told.said["/metrics"]
+    assert any("127.0.0.1:9" in text for place, text in told.said.items() if place.endswith("/deliveries"))
     found = [
         (place, text.find(secret)) for place, text in told.said.items() for secret in told.secrets if secret in text
     ]

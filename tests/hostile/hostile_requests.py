@@ -18,6 +18,8 @@ from test_program_hostile import CASES as GRAPHS
 from test_program_hostile import ways_in
 from test_program_hostile_jobs import NOT_SMOOTH
 
+from tests.hostile.hostile_archives import distributed, references, shards
+
 SUCCEEDED = "succeeded"
 REFUSED = "422 request_invalid"
 SQUARE = {"kind": "expression", "expression": "sum(a * a)"}
@@ -81,6 +83,39 @@ def checkpoints(marked: Path) -> dict[str, Case]:
         "checkpoint: an integer of 300 digits inline": Case(
             b'{"checkpoint":{"inline":{"a":' + b"9" * 300 + b'}},"loss":' + json.dumps(SQUARE).encode() + b"}",
             ("422 json_invalid",),
+        ),
+    }  # fmt: skip
+
+
+def archives() -> dict[str, Case]:
+    files = {f"shards: {name}": content for name, content in shards().items()}
+    files |= {f"distributed: {name}": content for name, content in distributed().items()}
+    return {
+        name: Case({"checkpoint": PART, "loss": SQUARE}, ("checkpoint_invalid",), content)
+        for name, content in files.items()
+    }
+
+
+def readable(folder: Path) -> Path:
+    """The folder in which requests may name checkpoints by path."""
+    return folder / "readable"
+
+
+def by_reference(folder: Path) -> dict[str, Case]:
+    def case(path: str, *ends: str) -> Case:
+        return Case({"checkpoint": {"path": path}, "loss": SQUARE}, ends)
+
+    root = readable(folder)
+    outside = {"the root itself": str(root), "climbing": f"{root}/../secret", "a file of the system": "/etc/passwd"}
+    return {
+        f"reference: {name}": case(path, "checkpoint_invalid") for name, path in references(root).items()
+    } | {
+        f"reference: {name}": case(path, REFUSED, "422 reference_not_allowed", "checkpoint_invalid")
+        for name, path in outside.items()
+    } | {
+        "reference: a bucket": Case({"checkpoint": {"s3": "s3://bucket/key"}, "loss": SQUARE}, ("422 references_disabled",)),
+        "reference: the machine's own address": Case(
+            {"checkpoint": {"s3": "s3://169.254.169.254/latest/meta-data"}, "loss": SQUARE}, ("422 references_disabled",)
         ),
     }  # fmt: skip
 
@@ -204,12 +239,26 @@ def programs(folder: Path, marked: Path) -> dict[str, Case]:
     numbers: Json = {"as_ints": ["x"] * 2_000_000}  # type: ignore[dict-item]
     many = program([node("ones.default", {"size": numbers}, [tensor("loss")])])
     frozen = program(product_then_sum(), sizes=(4, 3))
+    described = program(product_then_sum())
+    value = described["graph_module"]["graph"]["tensor_values"]["x"]  # type: ignore[index,call-overload]
+    described["graph_module"]["graph"]["tensor_values"] |= {f"v{number}": value for number in range(100_000)}  # type: ignore[index,call-overload]
+    fed = program(product_then_sum())
+    fed["graph_module"]["signature"]["input_specs"] *= 30_000  # type: ignore[index,call-overload]
+    operand: Json = {"name": "self", "arg": tensor("x")}
+    empty = b'"tensor_values": {' + b",".join(b'"%x":{}' % number for number in range(2_800_000)) + b"}, "
+    hollow = json.dumps(plain | {}).encode().replace(b'"sym_int_values"', empty + b'"sym_int_values"', 1)
+    hollow = hollow.replace(b'"tensor_values": {"p_w"', b'"other_values": {"p_w"', 1)
+    wordy = node("neg.default", {}, [tensor("loss")]) | {"inputs": [operand] * 1_000}
     return cases | {
+        "program: four million empty descriptions": of(hollow, "resource_limit"),
+        "program: 500,000 arguments": of(program([wordy] * 500), "loss_invalid"),
         "program: cut": case(good[: len(good) // 2], "loss_invalid"),
         "program: a checkpoint": case(save({"w": torch.ones(3)}), "loss_invalid"),
         "program: nothing in it": of(b"{}", "loss_invalid"),
         "program: 100,000 brackets": of(b"[" * 100_000, "loss_invalid"),
         "program: two million wrong numbers": of(many, "loss_invalid"),
+        "program: 100,000 described tensors": of(described, "resource_limit"),
+        "program: 90,000 inputs": of(fed, "resource_limit"),
         "program: another schema": of(plain | {"schema_version": {"major": 9, "minor": 1}}, "loss_invalid"),
         "program: a frozen batch": of(frozen, "loss_invalid"),
         "program: NaN in JSON": of(json.dumps(plain).replace("20", "NaN").encode(), "loss_invalid"),
@@ -273,4 +322,4 @@ def data() -> dict[str, Case]:
 
 
 def cases(folder: Path, marked: Path) -> dict[str, Case]:
-    return checkpoints(marked) | losses() | programs(folder, marked) | data()
+    return checkpoints(marked) | archives() | by_reference(folder) | losses() | programs(folder, marked) | data()

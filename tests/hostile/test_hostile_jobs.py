@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
 import psutil
 import pytest
-from e2e_service import TOY, Service, running_service
-from hostile_requests import SUCCEEDED, Case, cases
+from e2e_service import running_service
+
+from tests.hostile.hostile_requests import Case, cases, readable
+from tests.hostile.sending import End, plain, send
 
 MAX_SECONDS = 30
 MAX_GROWTH_BYTES = 50 * 2**20
 SENDERS = 2
-
-
-@dataclass(frozen=True)
-class End:
-    """The word that a request ended in, how long its job ran, and the status of a plain job sent right after it."""
-
-    word: str
-    seconds: float
-    following: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +42,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
     folder = tmp_path_factory.mktemp("hostile")
     marker = folder / "marker"
     all_cases = cases(folder, marker)
-    with running_service(folder / "data", {"SADDLESCOPE_WORKER_CONCURRENCY": "2"}) as service:
+    settings = {"SADDLESCOPE_WORKER_CONCURRENCY": "2", "SADDLESCOPE_REFERENCE_ROOTS": str(readable(folder))}
+    with running_service(folder / "data", settings) as service:
         for _ in range(10):
             plain(service)
         processes = {"service": psutil.Process(service.process.pid), "worker": service.worker()}
@@ -61,31 +53,6 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
         growth = {name: process.memory_info().rss - sizes[name] for name, process in processes.items()}
         is_same = service.worker().pid == processes["worker"].pid
         yield Sent(all_cases, ends, growth, is_same, marker.exists() or Path("marker").exists())
-
-
-def plain(service: Service) -> str:
-    return str(service.post(TOY | {"force": True, "options": {"landscape": False}}, wait=60)["status"])
-
-
-def send(service: Service, case: Case) -> End:
-    headers = {"Prefer": "wait=60"}
-    if case.file is not None:
-        parts = {"request": (None, json.dumps(case.request)), "file": case.file}
-        answer = service.client.post("/v1/jobs", files=parts, headers=headers)
-    elif isinstance(case.request, bytes):
-        headers["Content-Type"] = "application/json"
-        answer = service.client.post("/v1/jobs", content=case.request, headers=headers)
-    else:
-        answer = service.client.post("/v1/jobs", json=case.request, headers=headers)
-    body = answer.json()
-    if answer.status_code != 202:
-        word = f"{answer.status_code} {body['code']}" if len(answer.content) < 64 * 2**10 else "an absurdly long answer"
-        return End(word, 0.0, plain(service))
-    if not body["done"] or body["attempt"] != 1:
-        return End(f"{body['status']} at attempt {body['attempt']}", 0.0, plain(service))
-    started, finished = (datetime.fromisoformat(body[moment]) for moment in ("started_at", "finished_at"))
-    word = SUCCEEDED if body["status"] == "succeeded" else str(body["error"]["code"])
-    return End(word, (finished - started).total_seconds(), plain(service))
 
 
 @pytest.mark.parametrize("name", names())

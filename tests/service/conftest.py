@@ -83,7 +83,7 @@ def bytes_on_disk(parts: Parts) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def client(parts: Parts) -> Iterator[TestClient]:
-    with TestClient(create_app(parts), raise_server_exceptions=False) as http:
+    with TestClient(create_app(parts), base_url="http://localhost", raise_server_exceptions=False) as http:
         yield http
 
 
@@ -94,7 +94,7 @@ def with_settings(parts: Parts) -> Iterator[Callable[..., TestClient]]:
 
     def build(**changes: object) -> TestClient:
         changed = replace(parts, settings=parts.settings.model_copy(update=changes))
-        http = TestClient(create_app(changed), raise_server_exceptions=False)
+        http = TestClient(create_app(changed), base_url="http://localhost", raise_server_exceptions=False)
         opened.append(http.__enter__())
         return http
 

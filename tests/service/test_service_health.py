@@ -67,7 +67,9 @@ def value(client: TestClient, name: str, **labels: str) -> float | None:
 
 def test_a_database_that_hangs_is_told_as_down_and_holds_up_nobody(parts: Parts, silent_address: str) -> None:
     engine = open_engine(f"postgresql+psycopg://nobody@{silent_address}/nothing")
-    with TestClient(create_app(replace(parts, engine=engine, sessions=open_sessions(engine)))) as client:
+    with TestClient(
+        create_app(replace(parts, engine=engine, sessions=open_sessions(engine))), base_url="http://localhost"
+    ) as client:
         before = threading.active_count()
         for _ in range(3):
             told = client.get("/readyz")

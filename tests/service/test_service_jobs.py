@@ -40,11 +40,11 @@ def test_a_submission_is_accepted_with_its_address(client: TestClient) -> None:
     answer = client.post("/v1/jobs", json=TOY | {"run": {"id": "r", "step": 3}, "labels": {"team": "vision"}})
     job = Job.model_validate(answer.json())
     assert (answer.status_code, job.status, job.done, job.queue) == (202, "queued", False, "cpu")
-    assert answer.headers["location"] == job.urls.self == f"http://testserver/v1/jobs/{job.id}"
+    assert answer.headers["location"] == job.urls.self == f"http://localhost/v1/jobs/{job.id}"
     assert answer.headers["retry-after"] == "1"
     assert job.run is not None
     assert (job.run.id, job.run.step, job.labels) == ("r", 3, {"team": "vision"})
-    assert job.urls.web == f"http://testserver/jobs/{job.id}"
+    assert job.urls.web == f"http://localhost/jobs/{job.id}"
 
 
 def test_the_message_holds_the_jobs_name_and_nothing_else(client: TestClient, broker: str) -> None:
@@ -61,7 +61,7 @@ def test_the_message_holds_the_jobs_name_and_nothing_else(client: TestClient, br
 
 def test_a_broker_that_is_down_does_not_fail_the_submission(parts: Parts) -> None:
     deaf = replace(parts, doorbell=celery_app("redis+socket:///nowhere/valkey.sock"))
-    with TestClient(create_app(deaf)) as client:
+    with TestClient(create_app(deaf), base_url="http://localhost") as client:
         started = time.monotonic()
         job = submit(client)
         assert time.monotonic() - started < 3

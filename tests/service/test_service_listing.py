@@ -60,7 +60,8 @@ def test_filters_hold_together(client: TestClient, finish: Act) -> None:
     [
         "limit=0", "limit=1000000000", "limit=" + "9" * 5000, "limit=x", "order=up", "status=done", "verdict=good",
         "after=job_x", "after=", "after=job_%00", "after=" + "a" * 4000, "label=nocolon", "created_after=yesterday",
-        "created_after=0001-01-01T00:00:00%2B23:59", "created_after=2020-01-01T00:00:00", "run=%00", "label=a:%00",
+        "created_after=0.5", "created_after=1e9", "created_after=2020-01-01T00:00:00", "created_after=2020-01-01",
+        "run=%00", "label=a:%00",
     ],
 )  # fmt: skip
 def test_a_wrong_query_is_refused(client: TestClient, query: str) -> None:
@@ -71,6 +72,21 @@ def test_a_wrong_query_is_refused(client: TestClient, query: str) -> None:
         assert answer.status_code == 422, query
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["errors"][0]["pointer"].startswith("/query/")
+
+
+@pytest.mark.parametrize(
+    ("moment", "num_jobs"),
+    [
+        ("0001-01-01T00:00:00%2B23:59", 1),
+        ("1969-12-31T23:59:59Z", 1),
+        ("2020-01-01 00:00:00Z", 1),
+        ("2999-01-01T00:00:00Z", 0),
+        ("9999-12-31T23:59:59-23:59", 0),
+    ],
+)
+def test_a_moment_before_or_after_all_jobs_finds_all_or_none(client: TestClient, moment: str, num_jobs: int) -> None:
+    submit(client)
+    assert len(client.get(f"/v1/jobs?created_after={moment}").json()["data"]) == num_jobs
 
 
 def test_exports_hold_every_job_of_the_query(client: TestClient) -> None:

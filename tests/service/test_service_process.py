@@ -145,7 +145,7 @@ def test_a_running_long_poll_does_not_hold_up_the_stop(start: Start, tmp_path: P
     service = start(tmp_path, "--api-only", SADDLESCOPE_BROKER_URL="redis+socket:///nowhere/valkey.sock")
     job = httpx2.post(f"{service.url}/v1/jobs", json=TOY).json()["id"]
     with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))) as connection:
-        request = f"GET /v1/jobs/{job} HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n"
+        request = f"GET /v1/jobs/{job} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n"
         connection.sendall(request.encode())
         time.sleep(0.3)
         started = time.monotonic()
@@ -238,7 +238,7 @@ def test_a_slow_body_is_cut_and_others_are_not_held_up(start: Start, tmp_path: P
     service = start(tmp_path, "--api-only", SADDLESCOPE_BROKER_URL=nowhere, SADDLESCOPE_BODY_PATIENCE_SECONDS="1")
     for drip in (0.0, 0.2):
         with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))) as connection:
-            connection.sendall(b"POST /v1/artifacts HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx")
+            connection.sendall(b"POST /v1/artifacts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nx")
             started = time.monotonic()
             with contextlib.suppress(OSError):
                 while drip and time.monotonic() - started < 4:

@@ -51,7 +51,7 @@ def begin(api: Api, path: str, offset: int, content: bytes, *, announced: int) -
     """A connection on which a PATCH of `announced` bytes has begun, and `content` was sent of it."""
     connection = api.connect()
     connection.sendall(
-        f"PATCH {path} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {offset}\r\n"
+        f"PATCH {path} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: {offset}\r\n"
         f"Content-Type: application/offset+octet-stream\r\nContent-Length: {announced}\r\n\r\n".encode()
     )
     connection.sendall(content)
@@ -92,7 +92,7 @@ def test_a_part_with_a_checksum_that_is_cut_is_not_kept(api: Api) -> None:
     path = create(api)
     with api.connect() as connection:
         connection.sendall(
-            f"PATCH {path} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
+            f"PATCH {path} HTTP/1.1\r\nHost: localhost\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
             f"Upload-Checksum: sha256 {base64.b64encode(bytes.fromhex(NAME[7:])).decode()}\r\n"
             f"Content-Type: application/offset+octet-stream\r\nContent-Length: {len(CONTENT)}\r\n\r\n".encode()
             + CONTENT[: 5 * 2**20]

@@ -36,7 +36,7 @@ def without_storage(tmp_path: Path, broker: str, monkeypatch: pytest.MonkeyPatch
     parts = open_parts(settings)
     with parts.sessions.begin() as session:
         record_artifact(session, project="default", blob=Blob(NAME, len(CONTENT)))
-    with TestClient(create_app(parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(parts), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
     parts.close()
 

@@ -42,7 +42,7 @@ def create(client: TestClient, content: bytes = CONTENT, **headers: str) -> str:
     """The path of a new upload for so many bytes."""
     answer = client.post("/v1/uploads", headers=TUS | {"Upload-Length": str(len(content))} | headers)
     assert answer.status_code == 201, answer.text
-    return answer.headers["location"].removeprefix("http://testserver")
+    return answer.headers["location"].removeprefix("http://localhost")
 
 
 def send(client: TestClient, path: str, offset: int, content: bytes, **headers: str):
@@ -219,7 +219,7 @@ def test_an_upload_goes_on_after_a_restart_from_what_is_durable(client: TestClie
     with file.open("ab") as torn:
         torn.write(b"written and never made durable")
     again = replace(parts, staging=open_staging(parts.blobs))  # what a new process begins with
-    restarted = TestClient(create_app(again))
+    restarted = TestClient(create_app(again), base_url="http://localhost")
     assert offset_of(restarted, path) == 1_500_000
     assert send(restarted, path, 1_500_000, CONTENT[1_500_000:]).headers["saddlescope-artifact"] == id_of(CONTENT)
     assert restarted.get(f"/v1/artifacts/{id_of(CONTENT)}").content == CONTENT

@@ -51,7 +51,7 @@ def lenient_parts(parts: Parts) -> Parts:
 
 @pytest.fixture
 def http(lenient_parts: Parts) -> Iterator[TestClient]:
-    with TestClient(create_app(lenient_parts), raise_server_exceptions=False) as client:
+    with TestClient(create_app(lenient_parts), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 

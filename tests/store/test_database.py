@@ -17,7 +17,7 @@ from sqlalchemy import make_url, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from store import tables
-from store.database import PING_AFTER_SECONDS, POSTGRESQL_OPTIONS, database_now, open_engine, open_glances
+from store.database import PING_AFTER_SECONDS, POSTGRESQL_OPTIONS, close_engine, database_now, open_engine, open_glances
 from store.identifiers import new_id, uuid7
 from store.jobs import find_job
 from store.records import JobRow
@@ -157,3 +157,32 @@ def test_connections_that_a_restart_has_cut_cost_no_request(database_url: str, s
     for _ in range(5):
         with sessions() as session:
             assert session.execute(text("SELECT 7")).scalar_one() == 7
+
+
+def test_what_a_thread_still_reads_is_read_before_the_connections_close(database_url: str) -> None:
+    engine = open_engine(database_url)
+    reading, may_end = threading.Event(), threading.Event()
+
+    def read() -> int:
+        with engine.connect() as connection:
+            reading.set()
+            assert may_end.wait(60)
+            return connection.execute(text("SELECT 7")).scalar_one()
+
+    with ThreadPoolExecutor(2) as pool:
+        read_value = pool.submit(read)
+        assert reading.wait(60)
+        closed = pool.submit(close_engine, engine, patience_seconds=60)
+        time.sleep(0.1)
+        assert not closed.done()
+        may_end.set()
+        closed.result()
+        assert read_value.result() == 7
+
+
+def test_a_thread_that_never_ends_does_not_hold_up_the_end(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        close_engine(engine, patience_seconds=0.05)
+        connection.invalidate()

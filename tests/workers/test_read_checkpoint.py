@@ -73,7 +73,16 @@ def test_a_nested_state_dict_is_found_and_the_optimizer_ignored(tmp_path: Path, 
     optimizer.step()
     path = tmp_path / "run (3) é.pt"
     torch.save(
-        {"epoch": 3, "best": 0.5, key: model.state_dict(), "optimizer": optimizer.state_dict(), "note": None}, path
+        {
+            "epoch": 3,
+            "best": 0.5,
+            "step": torch.tensor(7),
+            key: model.state_dict(),
+            "rng": torch.get_rng_state(),
+            "optimizer": optimizer.state_dict(),
+            "note": None,
+        },
+        path,
     )
     assert_same(read_tensors(path), model.state_dict())
 

@@ -66,7 +66,11 @@ def test_a_nested_state_dict_is_found_and_the_optimizer_ignored(tmp_path: Path, 
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.randn(5, 4)).sum().backward()
     optimizer.step()
-    state: dict[str, object] = {place[-1]: model.state_dict(), "optimizer": optimizer.state_dict(), "step": 3}
+    state: dict[str, object] = {
+        place[-1]: model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": torch.tensor(3),
+    }
     for key in place[:-1]:
         state = {key: state}
     assert_same(read_tensors(packed(save(state, tmp_path / "step"))), model.state_dict())

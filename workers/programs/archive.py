@@ -66,7 +66,7 @@ def read_archive(source: Source) -> Archive:
     """The checked contents of a `.pt2` file; the parameters' own bytes are never read.
 
     Raises:
-        JobFault: `loss_invalid`, if it is no archive of this kind.
+        JobFault: `loss_invalid`, if it is no archive of this kind; `resource_limit`, if the program has too many parts.
     """
     try:
         found = read_members(map_file(source, MAX_ARCHIVE_BYTES))

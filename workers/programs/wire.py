@@ -19,9 +19,10 @@ from pydantic import (
 
 from saddlescope.contract.vocabulary import FailureCode
 from workers.faults import JobFault, quoted
+from workers.programs.outline import check_counts
 
 SCHEMA_MAJOR = 8
-MAX_NODES = 100_000
+MAX_ENTRIES = 100_000
 
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -135,7 +136,7 @@ Entries = dict[str, Annotated[Item, WrapValidator(_stop)]]
 
 
 class Graph(_Wire):
-    nodes: Annotated[Items[Node], Field(max_length=MAX_NODES)]
+    nodes: Items[Node]
     tensor_values: Entries[TensorMeta]
 
 
@@ -180,8 +181,8 @@ class OutputSpec(_Wire):
 
 
 class Signature(_Wire):
-    input_specs: Annotated[Items[InputSpec], Field(max_length=MAX_NODES)]
-    output_specs: Annotated[Items[OutputSpec], Field(max_length=MAX_NODES)]
+    input_specs: Items[InputSpec]
+    output_specs: Items[OutputSpec]
 
 
 class GraphModule(_Wire):
@@ -211,14 +212,15 @@ class Payload(_Wire):
 
 
 class _PayloadConfig(_Wire):
-    config: Annotated[Entries[Payload], Field(max_length=MAX_NODES)]
+    config: Annotated[Entries[Payload], Field(max_length=MAX_ENTRIES)]
 
 
 def parse_program(raw: bytes) -> ExportedProgram:
     """The exported program in `models/model.json`.
 
     Raises:
-        JobFault: `loss_invalid`, for an unknown schema version or JSON that is not a program.
+        JobFault: `loss_invalid`, for an unknown schema version or JSON that is not a program; `resource_limit` for one
+            of too many parts.
     """
     try:
         version = _Versioned.model_validate_json(raw).schema_version
@@ -227,6 +229,7 @@ def parse_program(raw: bytes) -> ExportedProgram:
                 f"the program is written in version {version.major}.{version.minor} of torch.export's schema; "
                 f"version {SCHEMA_MAJOR} is read here. Export it again with torch 2.11 to 2.13"
             )
+        check_counts(raw)
         return ExportedProgram.model_validate_json(raw)
     except ValidationError as wrong:
         raise _unreadable("models/model.json", _told(wrong)) from None

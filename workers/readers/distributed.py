@@ -110,7 +110,10 @@ def read_distributed(files: Mapping[str, Mapped]) -> dict[str, Tensor]:
 
 
 def _state_dict_names(metadata: Mapping[object, object]) -> dict[str, str]:
-    """Key of each tensor of the state dict by its name there: at the top, or else under the usual names."""
+    """Key of each tensor of the state dict by its name there: under a usual name, or else at the top, or else deeper.
+
+    Beside a state dict under its name a tensor at the top is a step, or the state of a generator.
+    """
     paths = metadata.get("planner_data")
     under: dict[tuple[object, ...], dict[str, str]] = {}
     for key, entry in _mapping(metadata.get("state_dict_metadata")).items():
@@ -123,10 +126,9 @@ def _state_dict_names(metadata: Mapping[object, object]) -> dict[str, str]:
                 raise _damaged()
             if isinstance(path[-1], str):
                 under.setdefault(path[:-1], {})[path[-1]] = key
-    usual = sorted((place for place in under if place and place[-1] in NESTED_UNDER), key=len)
-    for place in ((), *usual[:1]):
-        if place in under:
-            return {checked_name(name): key for name, key in under[place].items()}
+    usual = [place for place in under if not place or place[-1] in NESTED_UNDER]
+    for place in sorted(usual, key=lambda place: (len(place) != 1, len(place))):
+        return {checked_name(name): key for name, key in under[place].items()}
     names = ", ".join(repr(name) for name in NESTED_UNDER)
     raise Unreadable(f"the checkpoint holds no state dict: no tensors by name, neither at the top nor under {names}")
 

@@ -6,6 +6,7 @@ are on dicts, lists, tuples and descriptors made here. Everything else is refuse
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -94,7 +95,14 @@ def interpret(pickle: bytes, *, inert: Collection[str] = ()) -> Value:
     Raises:
         Unreadable: for a global outside the lists, an opcode outside plain data, or damage.
     """
-    return _Machine(pickle, inert).run()
+    is_collecting = gc.isenabled()
+    # Searching millions of new tuples for cycles, again and again as they become more, takes longer than making them.
+    gc.disable()
+    try:
+        return _Machine(pickle, inert).run()
+    finally:
+        if is_collecting:
+            gc.enable()
 
 
 class _Machine:
@@ -186,8 +194,9 @@ class _Machine:
         self.push(self._memo[key])
 
     def make_tuple(self, size: int) -> None:
-        items = [self._pop() for _ in range(size)]
-        self.push(tuple(reversed(items)))
+        if len(self._stack) < size:
+            raise Unreadable("the pickle takes from an empty stack")
+        self._stack[-size:] = [tuple(self._stack[-size:])]
 
     def make_marked_tuple(self) -> None:
         self.push(tuple(self._pop_to_mark()))

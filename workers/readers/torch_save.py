@@ -65,9 +65,9 @@ def _opened(members: Mapping[str, Mapped]) -> tuple[str, object]:
 
 
 def _state_dict(top: object) -> dict[str, StoredTensor]:
-    """The tensors at the top, or else under the usual names of nested state dicts."""
+    """The tensors under the usual names of nested state dicts, or else at the top, where a step may lie beside them."""
     if isinstance(top, dict):
-        for place in (top, *(top.get(key) for key in NESTED_UNDER)):
+        for place in (*(top.get(key) for key in NESTED_UNDER), top):
             if isinstance(place, dict):
                 tensors = {
                     checked_name(name): value
