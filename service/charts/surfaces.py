@@ -178,8 +178,10 @@ def _marks(plane: Plane, view: View) -> Iterator[str]:
             share = step / _STEPS
             place = here[0] + share * (there[0] - here[0]), here[1] + share * (there[1] - here[1])
             value = plane.value(place)
-            if value is not None:
-                way.append(view(place, min(max(value, view.low), view.high)))
+            # Where the surface is cut off there is nothing that the way could lie on.
+            if value is None or not view.low <= value <= view.high:
+                break
+            way.append(view(place, value))
         yield from arrow_along(way)
         end = plane.value(there)
         if end is not None and view.low <= end <= view.high:

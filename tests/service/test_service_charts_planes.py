@@ -166,6 +166,17 @@ def test_a_landscape_without_an_escape_has_no_arrow() -> None:
         assert nodes(picture, "circle", "here")
 
 
+def test_the_way_out_ends_where_the_surface_is_cut_off() -> None:
+    steep = saddle().model_copy(
+        update={"quadratic": tuple(tuple(1 - 40 * x * y for x in saddle().x) for y in saddle().y)}
+    )
+    ways = [
+        nodes(picture, "path", "way") for picture in (surface_chart(steep), surface_chart(steep, model=True)) if picture
+    ]
+    whole, cut = (len(points(way[0])) for way in ways)
+    assert 1 < cut < whole
+
+
 def test_a_surface_is_drawn_from_back_to_front_and_says_where_it_is_cut() -> None:
     picture = surface_chart(saddle())
     assert picture is not None
