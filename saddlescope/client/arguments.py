@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, ValidationError
 
-from saddlescope.client.requests import Loss, RequestValues
+from saddlescope.client.requests import Loss
 from saddlescope.client.uploads import Content
 from saddlescope.contract.jobs import Options
-
-_OPTIONS = TypeAdapter(RequestValues)
 
 
 def parse_content(given: str, option: str) -> Content:
@@ -32,7 +30,7 @@ def parse_loss(given: str) -> Loss:
     return Path(given) if given.endswith((".json", ".pt2")) or os.path.isfile(given) else given
 
 
-def parse_options(pairs: dict[str, str]) -> RequestValues:
+def parse_options(pairs: dict[str, str]) -> Options:
     """Options written as text: numbers, true, false and null as in JSON, anything else as it stands."""
     values: dict[str, JsonValue] = {}
     for name, text in pairs.items():
@@ -41,7 +39,7 @@ def parse_options(pairs: dict[str, str]) -> RequestValues:
         except json.JSONDecodeError:
             values[name] = text
     try:
-        return _OPTIONS.validate_python(Options.model_validate(values).model_dump(mode="json", exclude_unset=True))
+        return Options.model_validate(values)
     except ValidationError as wrong:
         first = wrong.errors(include_url=False)[0]
         name = "".join(str(part) for part in first["loc"])

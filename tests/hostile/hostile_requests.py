@@ -245,8 +245,12 @@ def programs(folder: Path, marked: Path) -> dict[str, Case]:
     fed = program(product_then_sum())
     fed["graph_module"]["signature"]["input_specs"] *= 30_000  # type: ignore[index,call-overload]
     operand: Json = {"name": "self", "arg": tensor("x")}
+    empty = b'"tensor_values": {' + b",".join(b'"%x":{}' % number for number in range(2_800_000)) + b"}, "
+    hollow = json.dumps(plain | {}).encode().replace(b'"sym_int_values"', empty + b'"sym_int_values"', 1)
+    hollow = hollow.replace(b'"tensor_values": {"p_w"', b'"other_values": {"p_w"', 1)
     wordy = node("neg.default", {}, [tensor("loss")]) | {"inputs": [operand] * 1_000}
     return cases | {
+        "program: four million empty descriptions": of(hollow, "resource_limit"),
         "program: 500,000 arguments": of(program([wordy] * 500), "loss_invalid"),
         "program: cut": case(good[: len(good) // 2], "loss_invalid"),
         "program: a checkpoint": case(save({"w": torch.ones(3)}), "loss_invalid"),

@@ -45,14 +45,14 @@ def submit(
         content = parse_content(checkpoint, "--checkpoint")
         parsed_loss = parse_loss(loss)
         parsed_data = None if data is None else parse_content(data, "--data")
-        values = parse_options(parse_pairs(option, "--option"))
-        values |= RequestValues(
+        options = parse_options(parse_pairs(option, "--option")).model_dump(mode="json", exclude_unset=True)
+        fields = RequestValues(
             run=run, step=step, labels=parse_pairs(label, "--label"), force=force, cancel_after=cancel_after
         )
         if spool is not None:
-            _print_waiting(client.keep(content, parsed_loss, parsed_data, **values), as_json)
+            _print_waiting(client.keep(content, parsed_loss, parsed_data, **fields, **options), as_json)
             return
-        job = client.submit(content, parsed_loss, parsed_data, **values)
+        job = client.submit(content, parsed_loss, parsed_data, **fields, **options)
         if wait:
             finish(job, timeout, fail_on, as_json)
         else:
