@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,11 +72,12 @@ class Watch:
             self.errors.append(f"{response.status} {response.url}")
 
 
-def serious(page: Page) -> list[str]:
-    """What axe-core finds that keeps somebody out."""
+def serious(page: Page, *, only: Sequence[str] = ()) -> list[str]:
+    """What axe-core finds that keeps somebody out, by all of its rules or by some."""
     # As a bookmarklet would: the page's own policy takes no foreign script.
     page.evaluate(AXE.read_text(encoding="utf-8") + "; undefined")
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(only)} if only else {})
+    found = page.evaluate("options => axe.run(document, options)", options)
     return [
         f"{rule['id']}: {node['html'][:200]}"
         for rule in found["violations"]

@@ -60,7 +60,7 @@ def test_from_a_form_to_the_verdict_and_the_way_out(service: Service, open_page:
 def test_a_job_is_followed_without_a_reload_and_without_anything_moving(service: Service, open_page: Open) -> None:
     page = open_page()
     page.add_init_script(SHIFTS)
-    job = service.post(long_job(2500) | {"force": True})["id"]
+    job = service.post(long_job(2000) | {"force": True})["id"]
     page.goto(f"/jobs/{job}")
     page.evaluate("window.isTheFirst = true")
     expect(page.get_by_role("status").first).to_contain_text("Hessian-vector products")

@@ -46,7 +46,8 @@ def test_a_page_is_for_everybody(name: str, jobs: dict[str, str], open_page: Ope
     for scheme in SCHEMES:
         page = open_page(size=DESK, color_scheme=scheme)
         page.goto(address)
-        assert serious(page) == []
+        # What is no colour is the same in both.
+        assert serious(page, only=() if scheme == SCHEMES[0] else ["color-contrast"]) == []
         page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
     page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from sqlalchemy import update
+from alembic import command
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from saddlescope.contract.reports import Report
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from store.blobs import Blob
+from store.database import alembic_config, migrate
 from store.filters import JobFilters
 from store.jobs import Order
 from store.lists import SortKey, count_measured, list_grouped, list_measured, list_sorted
-from store.numbers import find_numbers, number_columns
+from store.numbers import NUMBER_COLUMNS, REPORTS, find_numbers, number_columns
 from store.queue import claim_job, finish_succeeded
 from store.records import JobRow
 from store.tables import StoredReport
@@ -135,3 +137,14 @@ def test_numbers_are_those_of_the_report_also_where_an_older_process_wrote_it(
         told = numbers[job]
         assert number_columns(report.model_copy(update={"loss": loss})) == vars(told)
         assert told.index == report.inertia.negative / report.num_parameters
+
+
+def test_the_upgrade_reads_the_numbers_of_reports_that_are_there(
+    database_url: str, sessions: Sessions, measured: Sequence[str], report: Report
+) -> None:
+    command.downgrade(alembic_config(database_url), "0005")
+    migrate(database_url)
+    with sessions() as session:
+        rows = session.execute(select(REPORTS.c.job_id, *NUMBER_COLUMNS).where(REPORTS.c.job_id == measured[1])).all()
+    truth = number_columns(report.model_copy(update={"loss": LOSSES[1]}))
+    assert [dict(row._mapping) for row in rows] == [{"job_id": measured[1], **truth}]
