@@ -23,6 +23,7 @@ from saddlescope.callbacks.snapshots import copy_state
 WIDTH, NUM_LAYERS, NUM_WORDS, LENGTH, BATCH = 128, 4, 500, 64, 16
 NUM_STEPS = 30
 NUM_IDLE = 2000
+NUM_SHADOWED = 10
 NUM_SNAPSHOTS = 7
 IDLE_SHARE = 0.01
 SNAPSHOT_SECONDS = 0.05
@@ -60,9 +61,13 @@ def run(num_snapshots: int = NUM_SNAPSHOTS) -> list[Promise]:
         return loss
 
     step_seconds = statistics.median(_seconds(step, device) for _ in range(NUM_STEPS))
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as silent:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+    ):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         idle_seconds = _idle_seconds(model, step(), url, Path(folder) / "idle")
+        shadowed = _shadowed_seconds(step, model, device, url, Path(folder) / "shadowed")
         beyond, copied = _snapshot_seconds(model, device, url, Path(folder), num_snapshots)
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     print(f"{device}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_bytes / 2**20:.1f} MiB")
@@ -70,6 +75,7 @@ def run(num_snapshots: int = NUM_SNAPSHOTS) -> list[Promise]:
     print(f"the callback, idle           {idle_seconds * 1e6:10.3f} us  ({idle_seconds / step_seconds:.4%} of a step)")
     print(f"a copy of the parameters     {copied * 1e3:10.3f} ms")
     print(f"a snapshot beyond its copy   {beyond * 1e3:10.3f} ms")
+    print(f"a step while one is written  {shadowed * 1e3:10.3f} ms, the slowest of {NUM_SHADOWED}")
     return [
         Promise("callback, share of a step when idle", idle_seconds / step_seconds, IDLE_SHARE),
         Promise("callback, seconds a snapshot beyond the copy", beyond, SNAPSHOT_SECONDS),
@@ -91,6 +97,18 @@ def _idle_seconds(model: nn.Module, loss: Tensor, url: str, spool: Path) -> floa
         falling = falling * 0.999
     callback.close(0)
     return (with_callback - (time.perf_counter() - started)) / NUM_IDLE
+
+
+def _shadowed_seconds(
+    step: Callable[[], Tensor], model: nn.Module, device: torch.device, url: str, spool: Path
+) -> float:
+    """The slowest of the steps that follow a snapshot, while the callback's own thread hashes, writes and sends it."""
+    callback = PlainCallback(model, loss="w", run="cost", every=2, url=url, spool=spool)
+    callback.step(1.0, 1)
+    callback.step(1.0, 2)
+    slowest = max(_seconds(step, device) for _ in range(NUM_SHADOWED))
+    callback.close(0)
+    return slowest
 
 
 def _snapshot_seconds(

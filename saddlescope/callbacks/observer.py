@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, final
@@ -17,6 +17,7 @@ from saddlescope.callbacks.snapshots import copy_state, is_unchanged, rank, unwr
 from saddlescope.client.requests import Loss, RequestValues
 from saddlescope.client.session import Client
 from saddlescope.client.uploads import Content, prepare
+from saddlescope.contract.sources import ObjectSource, PathSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +157,7 @@ class Observer:
 
 def _frozen(data: Content | None) -> Content | None:
     """Tensors as bytes: what the trainer does to them afterwards does not reach the questions."""
-    if not isinstance(data, Mapping | tuple | list):
+    if data is None or isinstance(data, bytes | str | Path | PathSource | ObjectSource):
         return data
     _, upload = prepare(data, what="data")
     return data if upload is None else b"".join(upload.body.chunks())

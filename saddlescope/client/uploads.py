@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     Array: TypeAlias = Tensor | np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 Tensors: TypeAlias = "Mapping[str, Tensor] | Mapping[str, Array] | Mapping[str, JsonValue]"
-Content: TypeAlias = "Tensors | Sequence[Tensor] | Sequence[Array] | Path | str | bytes | PathSource | ObjectSource"
+Content: TypeAlias = (
+    "Tensors | Sequence[Tensor] | Sequence[Array] | Array | Path | str | bytes | PathSource | ObjectSource"
+)
 CHUNK_BYTES = 1 << 20
 
 
@@ -57,7 +59,7 @@ def prepare(content: Content, *, what: str) -> tuple[Source, Upload | None]:
         upload = upload_of_file(Path(content))
     elif isinstance(content, bytes):
         upload = upload_of_bytes(content)
-    elif isinstance(content, Mapping | tuple | list):
+    elif isinstance(content, Mapping | tuple | list) or _is_torch(content) or _is_numpy(content):
         tensors = named(content)
         numbers = _inline(tensors)
         if numbers is not None:
