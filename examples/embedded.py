@@ -25,7 +25,7 @@ class ServiceDidNotStart(Exception):
 
 
 @contextmanager
-def running_service(data: Path, *, port: int = 0) -> Iterator[str]:
+def running_service(data: Path, *, port: int = 0, worker_threads: int | None = None) -> Iterator[str]:
     """Run `python -m service` on the loopback address and yield its URL; its log is `data/service.log`.
 
     Raises:
@@ -36,6 +36,8 @@ def running_service(data: Path, *, port: int = 0) -> Iterator[str]:
     command = [sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", str(port), "--data", str(data)]
     # The settings of another deployment must not reach this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SADDLESCOPE_")}
+    if worker_threads is not None:
+        environment["SADDLESCOPE_WORKER_THREADS"] = str(worker_threads)
     with (
         log.open("wb") as errors,
         subprocess.Popen(

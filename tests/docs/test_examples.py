@@ -25,7 +25,7 @@ TO_RUN = [page for page in PAGES if running(page) and page not in (README, TUTOR
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_service(tmp_path_factory.mktemp("docs") / "data") as address:
+    with running_service(tmp_path_factory.mktemp("docs") / "data", worker_threads=1) as address:
         yield address
 
 

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_service(tmp_path_factory.mktemp("programs") / "data") as address:
+    with running_service(tmp_path_factory.mktemp("programs") / "data", worker_threads=1) as address:
         yield address
 
 
