@@ -251,7 +251,7 @@ def programs(folder: Path, marked: Path) -> dict[str, Case]:
     wordy = node("neg.default", {}, [tensor("loss")]) | {"inputs": [operand] * 1_000}
     return cases | {
         "program: four million empty descriptions": of(hollow, "resource_limit"),
-        "program: 500,000 arguments": of(program([wordy] * 500), "loss_invalid"),
+        "program: 500,000 arguments": of(program([wordy] * 500), "resource_limit"),
         "program: cut": case(good[: len(good) // 2], "loss_invalid"),
         "program: a checkpoint": case(save({"w": torch.ones(3)}), "loss_invalid"),
         "program: nothing in it": of(b"{}", "loss_invalid"),

@@ -13,6 +13,8 @@ from workers.faults import JobFault
 # A hundred layers of a transformer have some four thousand nodes; each costs a tenth of a millisecond to read and check.
 MAX_NODES = 20_000
 MAX_DESCRIBED = 2 * MAX_NODES
+# An exporter writes some 25 a node; each takes half a kilobyte and some microseconds, wherever it stands.
+MAX_OBJECTS = 25 * MAX_NODES
 
 
 @dataclass
@@ -60,6 +62,8 @@ class _Outline(_Unread):
 
 def check_counts(raw: bytes) -> None:
     """Raises JobFault, `resource_limit`, for a program of too many parts, and ValidationError for what is none."""
+    if raw.count(b"{") > MAX_OBJECTS:
+        raise _too_many("objects in its JSON", MAX_OBJECTS)
     try:
         _Outline.model_validate_json(raw, context=_Counter())
     except ValidationError as wrong:
