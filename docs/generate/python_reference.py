@@ -19,6 +19,18 @@ Generated from the code by `python -m docs.generate reference`. What comes back 
 MODULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("saddlescope", ("analyze", "analyze_distributed", "export_loss", "Client")),
     ("saddlescope.client", ("Job",)),
+    (
+        "saddlescope.callbacks",
+        (
+            "PlainCallback",
+            "HuggingFaceCallback",
+            "LightningCallback",
+            "Plateau",
+            "Escape",
+            "LowerLearningRate",
+            "Answer",
+        ),
+    ),
     ("saddlescope.results", ("AnalysisReport", "EscapeDirection")),
     ("saddlescope.client.webhooks", ("verify",)),
     ("saddlescope.client.export", ("ExportError",)),
