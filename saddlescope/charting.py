@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from saddlescope.contract.reports import Density, Landscape, RitzPair, Spectrum
+from saddlescope.contract.reports import Density, Landscape, LandscapePoint, RitzPair, Spectrum
 from saddlescope.curvature.escape import EscapePath
 from saddlescope.curvature.knowledge import SpectralKnowledge
 from saddlescope.curvature.landscape import plane
@@ -94,10 +94,10 @@ def make_landscape(
     )
 
 
-def _end_of_escape(paths: tuple[EscapePath, ...], axes: tuple[Tensor, Tensor]) -> tuple[float, float] | None:
+def _end_of_escape(paths: tuple[EscapePath, ...], axes: tuple[Tensor, Tensor]) -> LandscapePoint | None:
     """Where θ + step·u of the best escape lies on the plane; None unless its decrease was measured."""
     if not paths or not paths[0].verified:
         return None
     best = paths[0]
     x, y = (best.step * torch.dot(best.vector.double(), axis.double()).item() for axis in axes)
-    return x, y
+    return LandscapePoint(x=x, y=y)

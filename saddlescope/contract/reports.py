@@ -178,6 +178,13 @@ class Spectrum(Closed):
     density: Density | None = None
 
 
+class LandscapePoint(Closed):
+    """A place on the plane of a landscape: x along its first axis, y along its second."""
+
+    x: float
+    y: float
+
+
 class Landscape(Closed):
     """L(θ + a·x + b·y) on a grid, beside its quadratic model. `loss[i][j]` belongs to `y[i]`, `x[j]`."""
 
@@ -189,5 +196,5 @@ class Landscape(Closed):
     y: tuple[float, ...] = Field(min_length=2)
     loss: tuple[tuple[float | None, ...], ...]
     quadratic: tuple[tuple[float, ...], ...]
-    escape: tuple[float, float] | None = None
-    """(x, y) of θ + step·u for the best escape; null where none was found."""
+    escape: LandscapePoint | None = None
+    """θ + step·u for the best escape; null where none was found."""

@@ -76,7 +76,7 @@ class Plane:
         if there is None:
             return None
         x, y = self.landscape.x, self.landscape.y
-        return self.place(*there) if x[0] <= there[0] <= x[-1] and y[0] <= there[1] <= y[-1] else None
+        return self.place(there.x, there.y) if x[0] <= there.x <= x[-1] and y[0] <= there.y <= y[-1] else None
 
 
 @dataclass(frozen=True)

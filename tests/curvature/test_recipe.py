@@ -94,7 +94,7 @@ def test_the_plane_holds_the_end_of_the_best_escape() -> None:
     report = saddlescope.analyze(toy, origin)
     assert report.landscape is not None
     assert report.landscape.escape is not None
-    end = dict(zip(("w1", "w2"), map(torch.tensor, report.landscape.escape), strict=True))
+    end = {"w1": torch.tensor(report.landscape.escape.x), "w2": torch.tensor(report.landscape.escape.y)}
     assert toy(end).item() == pytest.approx(report.escapes[0].loss_after, abs=1e-6)
 
     d = torch.tensor([-3.0, -2.0, 1.0, 1.0], dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_the_plane_holds_the_end_of_the_best_escape() -> None:
     assert report.landscape is not None
     assert report.landscape.escape is not None
     # The direction spans the plane, so nothing of the step is lost on it.
-    assert math.hypot(*report.landscape.escape) == pytest.approx(report.escapes[0].step)
+    assert math.hypot(report.landscape.escape.x, report.landscape.escape.y) == pytest.approx(report.escapes[0].step)
 
     minimum = saddlescope.analyze(lambda t: (t["x"] ** 2).sum(), {"x": torch.zeros(2, dtype=torch.float64)})
     assert minimum.landscape is not None

@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 from playwright.sync_api import Locator, Page, Route, sync_playwright
 
-from saddlescope.contract.reports import Landscape, Spectrum
+from saddlescope.contract.reports import Landscape, LandscapePoint, Spectrum
 from saddlescope.contract.vocabulary import Verdict
 from service.charts import (
     Bracket,
@@ -31,7 +31,7 @@ POLICY = "default-src 'none'; script-src 'self'; style-src 'self'"
 def pictures() -> list[Picture]:
     axis = (-1.0, -0.5, 0.0, 0.5, 1.0)
     plane = Landscape(
-        x_label="escape direction", y_label="highest curvature", x=axis, y=axis, escape=(0.5, 0.0),
+        x_label="escape direction", y_label="highest curvature", x=axis, y=axis, escape=LandscapePoint(x=0.5, y=0.0),
         loss=tuple(tuple(2.3 + y * y - x * x for x in axis) for y in axis),
         quadratic=tuple(tuple(2.3 + y * y - x * x for x in axis) for y in axis),
     )  # fmt: skip

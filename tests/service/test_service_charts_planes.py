@@ -11,7 +11,7 @@ from drawings import assert_legible, nodes, number_of, parsed, points, starts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saddlescope.contract.reports import Landscape
+from saddlescope.contract.reports import Landscape, LandscapePoint
 from service.charts import contour_chart, surface_chart
 from service.charts.planes import plane_of
 from service.charts.regions import Grid, region
@@ -31,7 +31,7 @@ def saddle(side: int = 25, reach: float = 1.5) -> Landscape:
         x_label="w1", y_label="w2", x=axis, y=axis,
         loss=tuple(tuple((1 - x * y) ** 2 for x in axis) for y in axis),
         quadratic=tuple(tuple(1 - 2 * x * y for x in axis) for y in axis),
-        escape=(1.0, 1.0),
+        escape=LandscapePoint(x=1.0, y=1.0),
     )  # fmt: skip
 
 

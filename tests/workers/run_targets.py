@@ -132,9 +132,9 @@ def perform(task: Task, opened: Openings, tell: Tell) -> Succeeded:
             facts |= {"descriptors": sorted(kind for kind in map(_kind, unknown) if kind is not None)}
             os.write(opened.artifacts["facts"], json.dumps(facts).encode())
         case "child":
-            if os.fork() == 0:
-                os.write(opened.artifacts["child"], str(os.getpid()).encode())
+            if (child := os.fork()) == 0:
                 time.sleep(600)
+            os.write(opened.artifacts["child"], str(child).encode())
     _answer(task, opened)
     if deed == "too_large":
         opened.write(REPORT_FILE, b" " * (2**20 + 1))
