@@ -20,6 +20,7 @@ from docs.generate.wording import slug
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEMPLATES = Path(__file__).parent / "templates"
+STYLE = "style.css"
 _LANGUAGES = {"python", "sh", "json", "toml", "yaml"}
 _NOT_RUN = re.compile(r"^\w+ not run: (.+)$")
 
@@ -29,8 +30,12 @@ def write_site(folder: Path) -> int:
 
     Raises:
         FileNotFoundError: if a page or a picture that is named does not exist.
+        FileExistsError: if the folder holds anything but a site that was written before, which is replaced.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / STYLE).is_file():
+            raise FileExistsError(f"{folder} holds other files than a site; give a new folder")
+        shutil.rmtree(folder)
     template = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, autoescape=True).get_template(
         "page.html"
     )
@@ -53,8 +58,8 @@ def write_site(folder: Path) -> int:
         for file in files:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(REPOSITORY / file, folder / file)
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    (folder / "style.css").write_text(style + HtmlFormatter(style="friendly").get_style_defs(".code"), encoding="utf-8")
+    style = (TEMPLATES / STYLE).read_text(encoding="utf-8")
+    (folder / STYLE).write_text(style + HtmlFormatter(style="friendly").get_style_defs(".code"), encoding="utf-8")
     return len(pages)
 
 

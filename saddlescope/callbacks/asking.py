@@ -182,13 +182,13 @@ class Asker:
                 if not job.refresh().done:
                     continue
                 answer = Answer(asked.step, job.report(), job.id, job.info.urls.web, asked.fingerprint)
+                if answer.report.advice.action is Action.ESCAPE:
+                    for way in answer.report.escapes[:1]:
+                        _ = way.vector  # fetched here, since the training thread must not
             except (JobFailed, JobCancelled, NotFound, UnreadableAnswer) as ended:
                 self._followed.remove((asked, job))
                 log.warning("step %d: no answer: %s", asked.step, ended)
                 continue
-            if answer.report.advice.action is Action.ESCAPE:
-                for way in answer.report.escapes[:1]:
-                    _ = way.vector  # fetched here, since the training thread must not
             self._followed.remove((asked, job))
             log.info("step %d: %s %s", asked.step, answer.report.summary, answer.url)
             self.answers.append(answer)

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import ZipFile
 
 from saddlescope.results import EscapeDirection
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NESTED_UNDER = ("state_dict", "model")
+# As the workers read them: what was analysed can be written back.
+_NESTED_UNDER = ("state_dict", "model", "model_state_dict")
 
 
 def apply_to_file(escape: EscapeDirection, source: Path, target: Path) -> float:
     """Write θ + step·u as `target` in the format of `source`, and return the loss measured there.
 
-    The format is found from the bytes: safetensors, a state dict of `torch.save` (also under `state_dict` or
-    `model`; everything else in the file is kept), or .npz.
+    The format is found from the bytes: safetensors, a state dict of `torch.save` (also under `state_dict`, `model` or
+    `model_state_dict`; everything else in the file is kept), or .npz. The target appears when it is whole, and may be
+    the source.
 
     Raises:
         ValueError: if the file is none of these, or its tensors do not fit the direction.
     """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        loss = _apply(escape, source, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return loss
+
+
+def _apply(escape: EscapeDirection, source: Path, target: Path) -> float:
     with source.open("rb") as file:
         start = file.read(9)
     if start[:4] == b"PK\x03\x04":
@@ -34,8 +47,11 @@ def apply_to_file(escape: EscapeDirection, source: Path, target: Path) -> float:
 
 
 def _is_npz(path: Path) -> bool:
-    with ZipFile(path) as archive:
-        return all(name.endswith(".npy") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(name.endswith(".npy") for name in archive.namelist())
+    except zipfile.BadZipFile as broken:
+        raise ValueError(f"{path} is cut short or damaged: {broken}") from None
 
 
 def _apply_to_safetensors(escape: EscapeDirection, source: Path, target: Path) -> float:
@@ -53,7 +69,13 @@ def _apply_to_safetensors(escape: EscapeDirection, source: Path, target: Path) -
 def _apply_to_torch(escape: EscapeDirection, source: Path, target: Path) -> float:
     import torch  # noqa: PLC0415  only a checkpoint of torch needs it
 
-    checkpoint: object = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        checkpoint: object = torch.load(source, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{source} holds more than tensors and plain values, which is not loaded, since it could run code; move its "
+            "state dict alone: torch.save(model.state_dict(), path)"
+        ) from None
     loss = escape.apply_(_state_dict(checkpoint, escape.vector, source))
     torch.save(checkpoint, target)
     return loss
@@ -75,7 +97,7 @@ def _apply_to_npz(escape: EscapeDirection, source: Path, target: Path) -> float:
         tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     loss = escape.apply_(tensors)
     # Not np.savez: it takes names as keyword arguments, so that a tensor could not be called "file".
-    with ZipFile(target, "w") as archive:
+    with zipfile.ZipFile(target, "w") as archive:
         for name, tensor in tensors.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, tensor.numpy(), allow_pickle=False)

@@ -47,7 +47,14 @@ def examine(url: str | None, api_key: str | None) -> Iterator[Finding]:
             reached = _reach(service)
             yield reached
             if reached.remedy is None:
-                yield from _examine_reached(service)
+                try:
+                    yield from _examine_reached(service)
+                except httpx2.RequestError as failure:
+                    yield problem(
+                        "connection",
+                        f"{client.url} did not answer {failure.request.url.path}: {failure or type(failure).__name__}",
+                        "ask the operators: a part of the service hangs; `python -m service doctor` there says which",
+                    )
     yield _torch()
 
 

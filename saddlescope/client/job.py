@@ -9,10 +9,17 @@ from typing import final
 
 from saddlescope.client import progress as progress_bar
 from saddlescope.client.answers import parse
-from saddlescope.client.errors import ConnectionFailed, JobCancelled, JobFailed, ServerError, WaitTimeout
+from saddlescope.client.errors import (
+    ConnectionFailed,
+    JobCancelled,
+    JobFailed,
+    RateLimited,
+    ServerError,
+    WaitTimeout,
+)
 from saddlescope.client.fetching import fetch_report, fetch_spectrum
 from saddlescope.client.following import LONGEST_OUTAGE_SECONDS, follow
-from saddlescope.client.transport import Call, Transport, retry_after_seconds
+from saddlescope.client.transport import Call, Transport, pause, retry_after_seconds
 from saddlescope.contract import jobs
 from saddlescope.contract.reports import Spectrum
 from saddlescope.contract.vocabulary import JobStatus, Verdict
@@ -69,7 +76,7 @@ class Job:
         """
         watched = progress_bar.is_terminal() if progress is None else progress
         end = None if timeout is None else time.monotonic() + timeout
-        last_answer = time.monotonic()
+        last_answer, num_failures = time.monotonic(), 0
         with progress_bar.shown(watched) as show:
             while not self.done:
                 left = POLL_SECONDS if end is None else end - time.monotonic()
@@ -77,10 +84,13 @@ class Job:
                     raise WaitTimeout(self.id, seconds=timeout or 0.0)
                 try:
                     self._poll(min(left, WATCHED_POLL_SECONDS if watched else POLL_SECONDS))
-                    last_answer = time.monotonic()
-                except (ConnectionFailed, ServerError):
+                    last_answer, num_failures = time.monotonic(), 0
+                except (ConnectionFailed, RateLimited, ServerError):
                     if time.monotonic() - last_answer > LONGEST_OUTAGE_SECONDS:
                         raise
+                    # A client without retries has not paused yet.
+                    time.sleep(min(left, pause(num_failures, None)))
+                    num_failures += 1
                 show(self.info)
         return self.report()
 

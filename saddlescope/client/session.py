@@ -52,7 +52,8 @@ class Client:
         progress: bool | None = None,
     ) -> None:
         url = url or os.environ.get("SADDLESCOPE_URL") or DEFAULT_URL
-        self.api_key = api_key or os.environ.get("SADDLESCOPE_API_KEY") or None
+        # Stripped: a key that was read from a file ends with a line break.
+        self.api_key = (api_key or os.environ.get("SADDLESCOPE_API_KEY") or "").strip() or None
         self._transport = Transport(url.rstrip("/"), api_key=self.api_key, timeout_seconds=timeout, retries=retries)
         self._spool = None if spool is None else Spool(Path(spool))
         self._progress = progress_bar.is_terminal() if progress is None else progress
@@ -136,7 +137,8 @@ class Client:
         What the service refuses for good is moved aside, with its reasons. The iterator must be read.
 
         Raises:
-            ConnectionFailed, RateLimited, ServerError, Unauthorized: that nothing more can be sent now. The rest waits.
+            ConnectionFailed, ApiError: that nothing more can be sent now, for a reason that is not the submission's.
+                The rest waits.
             ValueError: if the client has no spool.
         """
         return deliver(self._transport, self.spool, progress=self._progress)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from saddlescope.client.errors import ApiError, RateLimited, ServerError, Unauthorized
+from saddlescope.client.errors import ApiError, InvalidRequest, TooLarge
 from saddlescope.client.job import Job
 from saddlescope.client.requests import Submission
 from saddlescope.client.sending import send
@@ -112,8 +112,9 @@ class Spool:
         """
         body = submission.to_json()
         for waiting in self:
-            if waiting.key == key and waiting.body() == body:
-                return waiting
+            with suppress(FileNotFoundError):  # sent by another process since it was listed
+                if waiting.key == key and waiting.body() == body:
+                    return waiting
         self._sweep()
         envelope = Envelope(
             key=key,
@@ -178,8 +179,11 @@ def deliver(transport: Transport, spool: Spool, *, progress: bool = False) -> It
     """Send what waits, oldest first. It is taken out after the service has acknowledged it, so that a crash repeats the
     call and not the job.
 
+    Refused for good is what the service says of the submission itself: 400, 413, 415 or 422. All else, a proxy's answer
+    or a wrong address among it, is about the way there, and would be said of everything that waits.
+
     Raises:
-        ConnectionFailed, RateLimited, ServerError, Unauthorized: that nothing more can be sent now. The rest waits.
+        ConnectionFailed, ApiError: that nothing more can be sent now. The rest waits.
     """
     for waiting in spool:
         envelope = waiting.envelope
@@ -192,9 +196,9 @@ def deliver(transport: Transport, spool: Spool, *, progress: bool = False) -> It
                 cancel_after=envelope.cancel_after,
                 progress=progress,
             )
-        except (RateLimited, ServerError, Unauthorized):
-            raise
-        except ApiError as refusal:
+        except (InvalidRequest, TooLarge) as refusal:
+            if refusal.problem.retryable or not _is_of_the_service(refusal):
+                raise
             spool.refuse(waiting, refusal)
             yield Delivery(waiting, None, refusal)
         except FileNotFoundError:
@@ -204,6 +208,10 @@ def deliver(transport: Transport, spool: Spool, *, progress: bool = False) -> It
         else:
             spool.remove(waiting)
             yield Delivery(waiting, job)
+
+
+def _is_of_the_service(refusal: ApiError) -> bool:
+    return refusal.problem.type.startswith("/problems/")
 
 
 def _file_name(artifact: str) -> str:

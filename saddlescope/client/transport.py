@@ -73,6 +73,10 @@ class Transport:
             raise ValueError(f"{url!r} is no address of a service; expected one like http://127.0.0.1:8000")
         headers = {"User-Agent": f"saddlescope/{__version__}"}
         if api_key is not None:
+            if not (api_key.isascii() and api_key.isprintable()):  # told here: the error of the header would quote it
+                raise ValueError(
+                    "the API key holds characters that no header can carry; was it copied whole, and alone?"
+                )
             headers["Authorization"] = f"Bearer {api_key}"
         self.url = url
         self._timeout_seconds = timeout_seconds

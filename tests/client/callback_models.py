@@ -47,6 +47,13 @@ def train(model: Toy, callback: PlainCallback, *, until: Callable[[], bool], rat
     return num_steps
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
 def waiting_in(spool: Path) -> int:
     return len(list((spool / "waiting").glob("*")))
 

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from callback_models import NOWHERE, TOY, Toy, silent_server, train, waiting_in
+from callback_models import NOWHERE, TOY, Toy, silent_server, train, wait_until, waiting_in
 from known_reports import report_with
 from scripted_server import Answer as Scripted
-from scripted_server import ScriptedServer, job_json, problem_json
+from scripted_server import ScriptedServer, job_json, problem_json, serve
 from torch import nn
 
+from saddlescope import Client
 from saddlescope.callbacks import LowerLearningRate, PlainCallback, Plateau, Training
 from saddlescope.callbacks.actions import rebased
-from saddlescope.callbacks.answers import Answer
+from saddlescope.callbacks.answers import Answer, Snapshot
+from saddlescope.callbacks.asking import Asker, Question
 from saddlescope.callbacks.boundary import Boundary
 from saddlescope.callbacks.occasions import Occasions
 from saddlescope.callbacks.snapshots import copy_state, unwrapped
@@ -39,12 +41,39 @@ def test_training_goes_on_and_the_question_waits_or_is_laid_aside(
     scripted: ScriptedServer, tmp_path: Path, fault: str
 ) -> None:
     answer, kept_in = FAULTS[fault]
-    scripted.script = [answer]
+    # What the service will never take, it refuses when the bytes are there.
+    scripted.script = [Scripted(200), answer] if kept_in == "refused" else [answer]
     model = Toy()
     with PlainCallback(model, loss=TOY, run="r", every=10, url=scripted.url, spool=tmp_path) as callback:
         train(model, callback, until=lambda: len(scripted.seen) > 1 and any((tmp_path / kept_in).glob("*")))
     assert callback.observer.num_failures == 0
     assert any((tmp_path / kept_in).glob("*"))
+
+
+def test_an_answer_whose_way_out_is_gone_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    told: list[int] = []
+    report = report_with([{"w1": torch.ones((), dtype=torch.float64)}]).to_json().encode()
+    done = job_json(status="succeeded", done=True, verdict="saddle")
+    stopped = report_with([], action="stop").to_json().encode()
+    with serve() as service:
+        service.script = [
+            # Each time: are the bytes known, the submission, the job, its report; then the vector.
+            *(Scripted(200), Scripted(202, done), Scripted(200, done), Scripted(200, report)),
+            Scripted(404, problem_json(404)),
+            *(Scripted(200), Scripted(202, done), Scripted(200, done), Scripted(200, stopped)),
+        ]
+        asker = Asker(
+            Client(service.url, retries=0, spool=tmp_path, progress=False),
+            Question(TOY, None, "r", {}, 16),
+            [lambda answer: told.append(answer.step)],
+        )
+        asker.start()
+        asker.ask(Snapshot(1, Toy().state_dict()))
+        wait_until(lambda: len(service.seen) == 5)
+        asker.ask(Snapshot(2, Toy().state_dict()))
+        wait_until(lambda: bool(told))
+        asker.close(10)
+    assert told == [2]
 
 
 def test_training_ends_while_the_service_still_says_nothing(tmp_path: Path) -> None:

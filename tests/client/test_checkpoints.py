@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from zipfile import ZipFile
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_safetensors_keep_their_metadata_and_other_tensors(tmp_path) -> None:
         assert moved.metadata() == {"format": "pt", "run": "7"}
 
 
-@pytest.mark.parametrize("under", [None, "state_dict", "model"])
+@pytest.mark.parametrize("under", [None, "state_dict", "model", "model_state_dict"])
 def test_a_torch_checkpoint_keeps_everything_around_its_state_dict(tmp_path, under) -> None:
     state = {"layer.weight": START.clone(), "layer.bias": torch.zeros(1)}
     torch.save(state if under is None else {"epoch": 3, under: state, "optimizer": {"lr": 0.1}}, tmp_path / "in.pt")
@@ -40,6 +41,30 @@ def test_a_torch_checkpoint_keeps_everything_around_its_state_dict(tmp_path, und
         moved = moved[under]
     assert torch.equal(moved["layer.weight"], END)
     assert torch.equal(moved["layer.bias"], torch.zeros(1))
+
+
+def test_a_checkpoint_is_moved_where_it_lies(tmp_path) -> None:
+    save_file({"layer.weight": START}, tmp_path / "it")
+    apply_to_file(escape(), tmp_path / "it", tmp_path / "it")
+    with safe_open(tmp_path / "it", framework="pt") as moved:
+        assert torch.equal(moved.get_tensor("layer.weight"), END)
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_a_checkpoint_that_holds_code_is_left_as_it_is(tmp_path) -> None:
+    torch.save({"state_dict": {"layer.weight": START}, "hyper_parameters": Fraction(1, 2)}, tmp_path / "in.pt")
+    before = (tmp_path / "in.pt").read_bytes()
+    with pytest.raises(ValueError, match="holds more than tensors and plain values"):
+        apply_to_file(escape(), tmp_path / "in.pt", tmp_path / "in.pt")
+    assert (tmp_path / "in.pt").read_bytes() == before
+
+
+def test_a_checkpoint_that_is_cut_short_is_told_as_such(tmp_path) -> None:
+    torch.save({"layer.weight": START}, tmp_path / "whole.pt")
+    (tmp_path / "in.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is cut short or damaged"):
+        apply_to_file(escape(), tmp_path / "in.pt", tmp_path / "out.pt")
+    assert not (tmp_path / "out.pt").exists()
 
 
 def test_an_npz_stays_an_npz_whatever_its_tensors_are_called(tmp_path) -> None:

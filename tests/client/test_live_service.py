@@ -209,6 +209,12 @@ def test_cancelling_from_the_shell(url, client) -> None:
     assert command(url, "watch", job.id).returncode == 1
 
 
+def test_a_step_without_its_run_is_a_wrong_command() -> None:
+    wrong = command("http://127.0.0.1:9", "submit", "--checkpoint", json.dumps(ORIGIN), "--loss", TOY, "--step", "3")
+    assert wrong.returncode == 2
+    assert "give --run too" in wrong.stderr
+
+
 def test_a_script_writes_to_a_folder_and_sends_it_later(url, client, tmp_path) -> None:
     toy = ("submit", "--checkpoint", json.dumps(ORIGIN), "--loss", TOY, "--run", "folder")
     kept = command("http://127.0.0.1:9", *toy, "--spool", str(tmp_path), "--json")

@@ -18,7 +18,16 @@ from scripted_server import Answer, ScriptedServer, job_json, problem_json
 
 from examples.embedded import running_service
 from saddlescope import Client
-from saddlescope.client import ConnectionFailed, ServerError, Spooled, Unauthorized
+from saddlescope.client import (
+    ApiError,
+    ConnectionFailed,
+    InvalidRequest,
+    NotFound,
+    ServerError,
+    Spooled,
+    TooLarge,
+    Unauthorized,
+)
 
 NOWHERE = "http://127.0.0.1:9"
 TOY = "(1 - w1*w2)**2"
@@ -105,16 +114,29 @@ def test_a_refusal_for_good_is_moved_aside_and_does_not_hold_up_the_rest(
     assert json.loads((aside.folder / "problem.json").read_text())["code"] == "loss_invalid"
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (507, ServerError), (503, ServerError)])
-def test_what_may_be_mended_stays(
-    scripted: ScriptedServer, tmp_path: Path, status: int, error: type[Exception]
-) -> None:
-    scripted.script = [Answer(status, problem_json(status))]
+MENDABLE = {
+    "no key": (Answer(401, problem_json(401)), Unauthorized),
+    "full": (Answer(507, problem_json(507)), ServerError),
+    "down": (Answer(503, problem_json(503)), ServerError),
+    "slow network": (Answer(408, problem_json(408, retryable=True)), ApiError),
+    "torn on the way": (Answer(422, problem_json(422, code="digest_mismatch", retryable=True)), InvalidRequest),
+    "wrong address": (Answer(404, b"<html>no such page"), NotFound),
+    "another host's name": (Answer(421, problem_json(421)), ApiError),
+    "redirect of a proxy": (Answer(301, b"", {"Location": "https://elsewhere/"}), ApiError),
+    "refusal of a proxy": (Answer(413, b"<html>too large"), TooLarge),
+}
+
+
+@pytest.mark.parametrize("why", MENDABLE)
+def test_what_may_be_mended_stays(scripted: ScriptedServer, tmp_path: Path, why: str) -> None:
+    answer, error = MENDABLE[why]
+    scripted.script = [answer]
     with Client(scripted.url, retries=0, spool=tmp_path) as client:
         client.keep(ORIGIN, TOY)
         with pytest.raises(error):
             list(client.send_spooled())
         assert len(list(client.spool)) == 1
+        assert list(client.spool.refused()) == []
 
 
 def test_the_same_submission_is_kept_once_and_a_forced_one_each_time(tmp_path: Path) -> None:
@@ -123,6 +145,13 @@ def test_the_same_submission_is_kept_once_and_a_forced_one_each_time(tmp_path: P
         assert client.keep(ORIGIN, TOY, run="other").folder != client.keep(ORIGIN, TOY).folder
         assert client.keep(ORIGIN, TOY, force=True).key != client.keep(ORIGIN, TOY, force=True).key
         assert len(list(client.spool)) == 4
+
+
+def test_a_submission_is_kept_although_another_process_is_taking_out_its_twin(tmp_path: Path) -> None:
+    with offline(tmp_path) as client:
+        taken = client.keep(ORIGIN, TOY).folder
+        (taken / "body.json").unlink()
+        assert client.keep(ORIGIN, TOY).body()
 
 
 def test_bytes_that_several_submissions_name_take_their_place_once(tmp_path: Path) -> None:

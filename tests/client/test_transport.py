@@ -25,6 +25,7 @@ from saddlescope.client import (
     UnreadableAnswer,
     WaitTimeout,
 )
+from saddlescope.client.doctor import examine
 
 
 def test_a_busy_service_is_asked_again_after_the_time_it_tells(scripted) -> None:
@@ -176,6 +177,39 @@ def test_a_service_that_ignores_the_long_poll_is_not_asked_in_a_tight_loop(scrip
         with pytest.raises(WaitTimeout, match="wait again"):
             job.wait(timeout=1.5, progress=False)
     assert len(scripted.seen) <= 4
+
+
+@pytest.mark.parametrize("fault", [Answer(0, drop=True), Answer(503), Answer(429)])
+def test_a_service_that_is_down_is_not_asked_in_a_tight_loop(scripted, fault) -> None:
+    scripted.script = [Answer(200, job_json()), fault]
+    with Client(scripted.url, retries=0) as client:
+        job = client.job("job_1")
+        with pytest.raises(WaitTimeout):
+            job.wait(timeout=0.5, progress=False)
+    assert 2 <= len(scripted.seen) <= 6
+
+
+def test_a_key_read_from_a_file_may_end_with_a_line_break(scripted, monkeypatch) -> None:
+    monkeypatch.setenv("SADDLESCOPE_API_KEY", "ss_secret\n")
+    scripted.script = [Answer(200, job_json())]
+    with Client(scripted.url) as client:
+        client.job("job_1")
+    assert scripted.seen[0].headers["Authorization"] == "Bearer ss_secret"
+
+
+@pytest.mark.parametrize("key", ["ss_sec\nret", "ss_secrét", "ss_sec\x00ret"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key) -> None:
+    with pytest.raises(ValueError, match="no header can carry") as caught:
+        Client("http://127.0.0.1:9", api_key=key)
+    assert "ss_sec" not in str(caught.value)
+
+
+def test_a_service_that_stops_answering_is_a_finding_of_the_doctor(scripted) -> None:
+    scripted.script = [Answer(200, b'{"status":"ok"}'), Answer(0, drop=True)]
+    found = {finding.check: finding for finding in examine(scripted.url, None)}
+    assert "did not answer /readyz" in found["connection"].detail
+    assert found["connection"].remedy is not None
+    assert "torch" in found, "what needs no service is examined all the same"
 
 
 def test_a_cancelled_job_has_no_report(scripted) -> None:

@@ -70,3 +70,10 @@ def test_a_page_loads_its_style_and_its_pictures_and_nothing_of_another_host(sit
 def test_a_block_that_the_tests_do_not_run_says_so_on_the_page(site) -> None:
     text = (site / "docs" / "how-to" / "slurm.html").read_text(encoding="utf-8")
     assert "Not run by the tests: needs a Slurm cluster." in text
+
+
+def test_a_folder_of_other_files_is_not_replaced_by_a_site(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="holds other files"):
+        write_site(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

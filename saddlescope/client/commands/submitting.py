@@ -41,6 +41,8 @@ def submit(
     """Submit a checkpoint, a loss and its data."""
     if spool is not None and (wait or fail_on):
         raise typer.BadParameter("what is written to a folder has no answer to wait for", param_hint="--spool")
+    if step is not None and run is None:
+        raise typer.BadParameter("a step belongs to a run: give --run too", param_hint="--step")
     with exit_codes(as_json), Client(url, api_key, spool=spool) as client:
         content = parse_content(checkpoint, "--checkpoint")
         parsed_loss = parse_loss(loss)
