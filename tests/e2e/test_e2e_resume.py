@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import pytest
 from e2e_service import long_job, running_service, wait_until
 
-UNLIKE = ("job", "seconds", "url", "vector")
-# Eigenvalues without multiplicity: two runs may compute in other modes, as their clocks advise, and where rounding
-# differs, any basis of a multiple one is as right as another.
+from tests.chaos.likeness import alike, plain
+
+# Eigenvalues without multiplicity: where rounding differs, any basis of a multiple one is as right as another.
 WEIGHTS = [0.001 + 0.5 * (37 * index % 2000) / 2000 for index in range(2000)]
 QUESTION = long_job() | {"checkpoint": {"inline": {"w": WEIGHTS}}}
 
@@ -34,29 +32,3 @@ def test_a_job_killed_in_the_middle_gives_the_report_of_an_undisturbed_one(tmp_p
         assert plain(resumed) == alike(whole)
         attempts = service.client.get(f"/v1/jobs/{job_id}/attempts").json()["data"]
         assert [attempt["outcome"] for attempt in attempts] == ["worker_lost", "succeeded"]
-
-
-def alike(value: object) -> object:
-    """What two runs of one question share: all but names, times and the last bits of numbers."""
-    match value:
-        case dict():
-            return {name: alike(inner) for name, inner in value.items() if name not in UNLIKE}
-        case list():
-            return [alike(inner) for inner in value]
-        case float():
-            return pytest.approx(value, rel=1e-6, abs=1e-9)
-        case str():
-            return re.sub(r"[0-9.e+-]*[0-9]", "N", value)
-    return value
-
-
-def plain(value: object) -> object:
-    """As `alike`, with the numbers themselves."""
-    match value:
-        case dict():
-            return {name: plain(inner) for name, inner in value.items() if name not in UNLIKE}
-        case list():
-            return [plain(inner) for inner in value]
-        case str():
-            return alike(value)
-    return value
