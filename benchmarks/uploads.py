@@ -70,7 +70,9 @@ def _block(number: int) -> bytes:
 def _put(url: str, num_bytes: int) -> float:
     started = time.perf_counter()
     with _connected(url) as connection:
-        connection.sendall(f"POST /v1/artifacts HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {num_bytes}\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /v1/artifacts HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {num_bytes}\r\n\r\n".encode()
+        )
         for number in range(num_bytes // 2**20):
             connection.sendall(_block(number))
         _expect(connection, b"HTTP/1.1 201")
