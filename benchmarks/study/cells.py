@@ -50,3 +50,7 @@ def several(values: Iterable[object]) -> str:
 
 def tally(words: Iterable[str]) -> str:
     return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
+
+
+def tally_of_sentences(sentences: Iterable[str]) -> str:
+    return "; ".join(f"{count} × {sentence}" for sentence, count in Counter(sentences).most_common())

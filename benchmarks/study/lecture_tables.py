@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.study.cells import Part, between, extent, mean_triple, several, table, tally
+from benchmarks.study.cells import Part, between, extent, mean_triple, several, table, tally, tally_of_sentences
+
+FLAT = 0.01
+"""‖Hg‖/(‖H‖‖g‖) below which nearly all of g lies in the flat directions of H."""
 
 
 def lecture(part: Part) -> str:
@@ -33,24 +36,28 @@ def lecture(part: Part) -> str:
 def searches(part: Part) -> str:
     rows = []
     for group in part["groups"]:
-        networks = group["networks"]
+        images = {
+            stage: [network[stage]["image"] for network in group["networks"]] for stage in ("trained", "flattest")
+        }
         rows.append(
             (
                 group["activation"],
-                between([network["trained"]["image"] for network in networks]),
-                between([network["flattest"]["image"] for network in networks]),
-                str(len(group["searches"])),
-                tally(_ending(search) for search in group["searches"]),
+                between(images["trained"]),
+                between(images["flattest"]),
+                f"{sum(image <= FLAT for image in images['flattest'])} of {len(images['flattest'])}",
+                tally_of_sentences(_ending(search) for search in group["searches"]),
             )
         )
-    headings = ("‖Hg‖/(‖H‖‖g‖) trained", "where ‖g‖ is least", "searches", "<how they ended")
+    headings = ("‖Hg‖/(‖H‖‖g‖) trained", "where ‖g‖ is least", f"there below {FLAT:g}", "<searches from there")
     return table(("<network", *headings), rows)
 
 
 def _ending(search: Part) -> str:
-    if search["is_found"]:
-        return f"at a critical point ({search['verdict']})"
-    return search["ending"].removeprefix("a critical point near the checkpoint ")
+    """In the service's words, but for the beginning that all share."""
+    if not search["is_found"]:
+        return search["ending"].rpartition("was not found: ")[2].rpartition("was not searched: ")[2]
+    where = "critical point found" if search["ending"].startswith("at the critical point found") else "critical already"
+    return f"{where} ({search['verdict']})"
 
 
 def ladder(part: Part) -> str:
@@ -74,11 +81,11 @@ def ladder(part: Part) -> str:
                 several(report["negative"] for report in reports),
                 several(report["zero"] for report in reports),
                 several(f"{report['minimum_ratio']:.2f}" for report in reports),
-                tally(report["verdict"] for report in reports),
+                several(report["verdict"] for report in reports),
             )
         )
     counts = ("n₋ by theory", "n₋", "n₀", "minimum ratio")
-    headings = ("trained units", "loss", "‖g‖", "wd − ‖c‖", "λ min", *counts, "<verdicts")
+    headings = ("trained units", "loss", "‖g‖", "wd − ‖c‖", "λ min", *counts, "<verdict")
     setting = (
         f"1-{units}-1 tanh, weight decay wd = {decay:g}, {part['num_points']} points, {part['num_starts']} starts for each number "
         "of units; starts that end at the same loss or at no strict minimum are left out."

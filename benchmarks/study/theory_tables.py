@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 
-from benchmarks.study.cells import INERTIA, Part, extent, extent_of_steps, several, table, tally, triple
+from benchmarks.study.cells import INERTIA, Part, extent, extent_of_steps, table, tally, triple
 
 
 def autoencoder(part: Part) -> str:
@@ -32,9 +33,13 @@ def autoencoder(part: Part) -> str:
         )
     sizes = ("inputs, units", "parameters", "<eigenvectors taken")
     answers = ("(n₋, n₀, n₊) by formula", "measured", "λ min by formula", "measured", "<verdict", "products", "seconds")
-    undecided = [point for point in part["points"] if point["report"]["verdict"] == "undecided"]
-    told = several(point["statement"] for point in undecided)
-    return table((*sizes, *answers), rows, setting=f"*Undecided*: {told}." if undecided else "")
+    reasons = [
+        f"- *{point['what']}*, {point['num_parameters']:,} parameters: {point['statement']}."
+        for point in part["points"]
+        if point["report"]["verdict"] == "undecided"
+    ]
+    setting = "\n".join(["Why `undecided`, in the words of the reports:", "", *reasons]) if reasons else ""
+    return table((*sizes, *answers), rows, setting=setting)
 
 
 def pennington_bahri(part: Part) -> str:
@@ -85,7 +90,7 @@ def classes(part: Part) -> str:
                 f"{points[0]['num_parameters']:,}",
                 extent([report["loss"] for report in reports]),
                 extent([report["gradient_norm"] for report in reports]),
-                several(point["num_outliers"] for point in points),
+                ", ".join(str(point["num_outliers"]) for point in points),
                 extent([point["largest"][0] for point in points]),
                 ", ".join(f"{value:.3g}" for value in beside),
                 tally(report["verdict"] for report in reports),
@@ -114,6 +119,7 @@ def edge(part: Part) -> str:
                 f"{late:.3g}",
                 f"{late / descent['edge']:.2f}",
                 f"{descent['losses'][0]:.3g} to {descent['losses'][-1]:.3g}",
+                f"{sum(later > earlier for earlier, later in pairwise(descent['losses']))} of {len(curve) - 1}",
             )
         )
     setting = (
@@ -121,5 +127,14 @@ def edge(part: Part) -> str:
         f"{part['num_steps']:,} steps of gradient descent on all data, {len(part['descents'][0]['steps'])} checkpoints each. "
         "*Late*: median of the last third."
     )
-    headings = ("learning rate η", "2/η", "λ max at the start", "highest", "late", "late by 2/η", "loss")
+    headings = (
+        "learning rate η",
+        "2/η",
+        "λ max at the start",
+        "highest",
+        "late",
+        "late by 2/η",
+        "loss",
+        "higher than one before",
+    )
     return table(headings, rows, setting=setting)

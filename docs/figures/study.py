@@ -110,7 +110,7 @@ def stationary_panel(axes: Axes, lecture: Results) -> None:
             axes.scatter(norms, images, s=16, facecolor=face, edgecolor=colour, linewidth=0.9, alpha=0.8, label=label)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    name(axes, "4. Minimising ‖g‖ comes to rest where Hg = 0, not only where g = 0", "‖g‖", "‖Hg‖ / (‖H‖ ‖g‖)")
+    name(axes, "4. Where ‖g‖ is least: how much of g lies outside the flat directions", "‖g‖", "‖Hg‖ / (‖H‖ ‖g‖)")
     axes.legend(frameon=False, fontsize=8)
 
 

@@ -110,3 +110,13 @@ def test_the_tables_of_the_study_are_those_of_the_stored_results() -> None:
     assert page.with_tables(text, results) == text, "run `python -m benchmarks.study.page`"
     assert list(results) == list(PARTS)
     assert all(part["scale"] == "full" for part in results.values())
+
+
+def test_the_bounds_of_large_autoencoders_hold_what_the_formula_says() -> None:
+    points = json.loads(lecture_figure.DATA.read_text(encoding="utf-8"))["autoencoder"]["points"]
+    large = [point for point in points if not point["report"]["is_exact"]]
+    assert max(point["num_parameters"] for point in large) == 1_000_000
+    for point in large:
+        assert point["ratio_low"] <= point["formula"][2] / point["num_parameters"] <= point["ratio_high"]
+        tolerance = 1e-5 * abs(point["lambda_min_of_formula"]) + 1e-11
+        assert point["lambda_min_low"] <= point["lambda_min_of_formula"] <= point["report"]["lambda_min"] + tolerance
