@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo demonstration docs test contract hostile fuzz chaos check format serve bench bench-gpu lock clean
+.PHONY: setup demo demonstration study docs test contract hostile fuzz chaos check format serve bench bench-gpu lock clean
 
 setup: .venv/.ready
 
@@ -19,6 +19,13 @@ demo: setup
 demonstration: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m examples.way_out
 	$(BIN)/python -m docs.figures.way_out
+
+# The lecture's figure and what is known of critical points, by hundreds of jobs; the figures and the tables from the answers.
+study: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study
+	$(BIN)/python -m docs.figures.study
+	$(BIN)/python -m docs.figures.theory
+	$(BIN)/python -m benchmarks.study.page
 
 docs: setup
 	$(BIN)/python -m docs.generate reference

@@ -21,7 +21,7 @@ def _pages_in(folder: str) -> tuple[str, ...]:
 SECTIONS = (
     Section("Start", ("README.md", "docs/index.md", "docs/tutorial.md", "docs/guide.md")),
     Section("How to", _pages_in("docs/how-to")),
-    Section("Understand", ("docs/concepts.md", "docs/glossary.md", "docs/way-out.md")),
+    Section("Understand", ("docs/concepts.md", "docs/glossary.md", "docs/way-out.md", "docs/study.md")),
     Section("Reference", ("docs/http-api.md", *_pages_in("docs/reference"))),
     Section("Run", ("docs/operations.md", "docs/security.md", "docs/performance.md")),
     Section("Change", ("docs/contributing.md", "CHANGELOG.md", *_pages_in("docs/decisions"))),
