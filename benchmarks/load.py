@@ -239,12 +239,12 @@ def _ask(
 
 
 def _get(path: str) -> str:
-    return f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n"
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 def _post(request: object) -> str:
     body = json.dumps(request)
-    head = f"POST /v1/jobs HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n\r\n{body}"
 
 

@@ -49,7 +49,7 @@ class Case:
 
 def regression(rows: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
     """Inputs whose columns shrink, so that the leading eigenvalues of XᵀX stand apart."""
-    return torch.randn(rows, inputs) * 0.9 ** torch.arange(inputs), torch.randn(rows, outputs)
+    return torch.randn(rows, inputs) * 0.97 ** torch.arange(inputs), torch.randn(rows, outputs)
 
 
 # Of a linear network under the squared error H = 2/(N·m) XᵀX ⊗ I_m: every eigenvalue m times.

@@ -12,7 +12,11 @@ PAGE = REPOSITORY / "docs" / "performance.md"
 
 
 def main() -> None:
-    text = PAGE.read_text()
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def rendered(text: str) -> str:
+    """The page with every table made anew from the stored results."""
     for name, render in (
         ("extreme_pairs", extreme_pairs),
         ("dense_verdict", dense_verdict),
@@ -21,7 +25,7 @@ def main() -> None:
         path = RESULTS / f"{name}.json"
         if path.exists():
             text = with_table(text, name, render(json.loads(path.read_text())))
-    PAGE.write_text(text)
+    return text
 
 
 def extreme_pairs(results: Mapping) -> str:
