@@ -70,7 +70,9 @@ def _block(number: int) -> bytes:
 def _put(url: str, num_bytes: int) -> float:
     started = time.perf_counter()
     with _connected(url) as connection:
-        connection.sendall(f"POST /v1/artifacts HTTP/1.1\r\nHost: x\r\nContent-Length: {num_bytes}\r\n\r\n".encode())
+        connection.sendall(
+            f"POST /v1/artifacts HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {num_bytes}\r\n\r\n".encode()
+        )
         for number in range(num_bytes // 2**20):
             connection.sendall(_block(number))
         _expect(connection, b"HTTP/1.1 201")
@@ -88,7 +90,7 @@ def _upload(url: str, num_bytes: int, name: str) -> tuple[float, float]:
         begun = time.perf_counter()
         with _connected(url) as connection:
             connection.sendall(
-                f"PATCH {urlsplit(location).path} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\n"
+                f"PATCH {urlsplit(location).path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTus-Resumable: 1.0.0\r\n"
                 f"Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\n"
                 f"Content-Length: {num_bytes - offset}\r\n\r\n".encode()
             )

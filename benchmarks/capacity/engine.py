@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -81,7 +81,7 @@ def analyses(network: Network) -> list[Analysis]:
     return found
 
 
-def _num_bytes(tensors: Sequence[torch.Tensor]) -> int:
+def _num_bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

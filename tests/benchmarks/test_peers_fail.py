@@ -52,7 +52,7 @@ def test_an_error_is_measured_by_the_largest_eigenvalue_in_the_order_of_magnitud
     assert error_of([1.0, -4.0, 2.0], [-4.0, 2.0, 1.0]) == 0.0
     assert error_of([-4.0, 2.0, 2.0], [-4.0, 2.0, 1.0]) == 0.25
     assert error_of(None, [1.0]) is None
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="argument 2 is longer"):
         error_of([1.0], [2.0, 1.0])
 
 
