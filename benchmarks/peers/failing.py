@@ -32,6 +32,7 @@ LIBRARIES = (
     Entry("failing_pyhessian", "PyHessian"),
 )
 LIMIT_SECONDS = 60.0
+NUM_THREADS = 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def run(*, quick: bool = False) -> list[Promise]:
         attempts = [
             {"library": one.library, **asdict(one.told), "error": one.error, "words": one.words} for one in judged
         ]
-        write_results("peers_fail", {**provenance(), "right_rtol": RIGHT_RTOL, "cases": cases, "attempts": attempts})
+        write_results(
+            "peers_fail", {**provenance(NUM_THREADS), "right_rtol": RIGHT_RTOL, "cases": cases, "attempts": attempts}
+        )
     defaults = [one.error for one in judged if one.library == OURS.title and one.told.is_default]
     worst = None if None in defaults else max(error for error in defaults if error is not None)
     return [Promise("error where peers fail, of what is right", None if worst is None else worst / RIGHT_RTOL, 1.0)]
@@ -131,7 +134,7 @@ def _ask(entry: Entry, folder: Path) -> list[Told]:
     done = subprocess.run(
         [python, "-W", "ignore", "-m", "benchmarks.peers.failing_subject", entry.module, str(folder)],
         cwd=REPOSITORY,
-        env=with_threads(1),
+        env=with_threads(NUM_THREADS),
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,

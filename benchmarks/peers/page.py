@@ -68,8 +68,9 @@ def peers_fail(results: Mapping) -> str:
 def _origin(results: Mapping) -> str:
     machine, versions = results["machine"], results["versions"]
     peers = ", ".join(f"{name} {version}" for name, version in versions["peers"].items())
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     return (
-        f"{results['date'][:10]}, {machine['processor']}, {machine['threads']} threads of {machine['cores']} cores, load "
+        f"{results['date'][:10]}, {machine['processor']}, {threads} of {machine['cores']} cores, load "
         f"{machine['load_before']} before; Python {versions['python']}, torch {versions['torch']}, {peers}."
     )
 
