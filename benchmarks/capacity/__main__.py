@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure() -> dict[str, object]:
-    origin, found = machine(), {}
+    origin, found = machine(num_threads=1), {}
     for network in NETWORKS:
         found[network.name] = engine.measure(network)
         print(f"{network.title}: {[round(one.seconds, 3) for one in found[network.name]]} s", flush=True)

@@ -64,10 +64,13 @@ def measure() -> Comparison:
     with tempfile.TemporaryDirectory() as folder, running_service(Path(folder), settings) as service:
         for _ in range(3):
             _submit_and_wait(service)
+        # Half before and half after: what else the machine does changes within seconds.
         alone = [_submit_and_wait(service) for _ in range(NUM_ALONE)]
-        turnover = statistics.median(_between_two(service) for _ in range(NUM_PAIRS))
+        gaps = [_between_two(service) for _ in range(NUM_PAIRS)]
         burst = _together(service, NUM_IN_BURST)
-    return compare([job.seconds for job in alone], turnover, burst)
+        alone += [_submit_and_wait(service) for _ in range(NUM_ALONE)]
+        gaps += [_between_two(service) for _ in range(NUM_PAIRS)]
+    return compare([job.seconds for job in alone], statistics.median(gaps), burst)
 
 
 def compare(service_seconds: Sequence[float], turnover: float, burst: Sequence[Lived]) -> Comparison:

@@ -79,6 +79,21 @@ def answering(results: Mapping) -> Iterable[str]:
     for what in writes:
         row = (1e3 * each["write_seconds"][what] for each in results["databases"].values())
         yield _row(f"database: {what}, ms", *map(_short, row))
+    ledgers = results["databases"].values()
+    for num_processes in next(iter(ledgers))["renewals_per_second"]:
+        yield _row(
+            f"renewals a second by {num_processes} at a time",
+            *(_short(each["renewals_per_second"][num_processes]) for each in ledgers),
+        )
+    spent = [each["server_seconds_per_renewal"] for each in ledgers]
+    yield _row(
+        "processor of the server: a renewal, ms", *(_short(1e3 * each) if each else "in the client" for each in spent)
+    )
+    mixed = [sum(share * each["server_seconds"][name] for name, share in MIX.items()) for each in ledgers]
+    yield _row(
+        "processor of the server: all other writes of a job, ms",
+        *(_short(1e3 * each) if each else "in the client" for each in mixed),
+    )
 
 
 def storing(results: Mapping) -> Iterable[str]:
@@ -123,7 +138,7 @@ def loads(results: Mapping) -> Iterable[str]:
     for what, label in (
         ("workers", "worker cores"),
         ("API processes", "API processes"),
-        ("databases", "databases that commit one at a time"),
+        ("databases", "databases: SQLite, or PostgreSQL on 16 cores"),
         ("links", "links of 1 Gbit/s to the blobs"),
     ):
         yield _row(label, *(_short(tier["loads"][what]) for tier in tiers))
@@ -165,9 +180,9 @@ def growth(results: Mapping) -> Iterable[str]:
 def _origin(results: Mapping) -> str:
     machine, versions = results["machine"], results["versions"]
     return (
-        f"{results['date'][:10]}, {machine['processor']}, one thread of {machine['cores']} cores, load {machine['load_before']} "
-        f"before; Python {versions['python']}, torch {versions['torch']}, SQLite {versions['SQLite']}, PostgreSQL "
-        f"{versions['PostgreSQL']}."
+        f"{results['date'][:10]}, {machine['processor']}, {machine['threads']} thread of {machine['cores']} cores, load "
+        f"{machine['load_before']} before; Python {versions['python']}, torch {versions['torch']}, "
+        f"SQLite {versions['SQLite']}, PostgreSQL {versions['PostgreSQL']}."
     )
 
 

@@ -17,9 +17,11 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
+import psutil
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from benchmarks.capacity import renewing
 from benchmarks.capacity.engine import Analysis
 from saddlescope.contract.jobs import JobRequest, Progress, Usage
 from saddlescope.contract.reports import Report
@@ -37,7 +39,9 @@ Value = TypeVar("Value")
 PROJECT = "cluster"
 WORKER = "worker@a-machine-of-the-cluster"
 NUM_JOBS = 200
+NUM_SAMPLED = 20
 NUM_SHARED = 64
+NUM_RENEWING = (1, 4)
 # As a job of minutes leaves them: a new stage, or another tenth of the way.
 STAGES = (Stage.PREFLIGHT, *(Stage.LANCZOS,) * 7, Stage.CRITICALITY, Stage.ESCAPE, Stage.LANDSCAPE)
 
@@ -51,6 +55,11 @@ class Ledger:
     job_bytes: dict[str, float] = field(default_factory=dict)
     write_seconds: dict[str, float] = field(default_factory=dict)
     """Median of a transaction of its own, commit included, one connection; `shared submit`: of one of 64 that share it."""
+    server_seconds: dict[str, float] = field(default_factory=dict)
+    """Processor time of the database's own processes for a job, by network; empty where it has none."""
+    renewals_per_second: dict[int, float] = field(default_factory=dict)
+    """By the number of worker processes that renew leases at the same time."""
+    server_seconds_per_renewal: float = 0.0
 
 
 def measure(url: str, analyses: Mapping[str, Sequence[Analysis]]) -> Ledger:
@@ -61,16 +70,34 @@ def measure(url: str, analyses: Mapping[str, Sequence[Analysis]]) -> Ledger:
     filling = Filling(open_sessions(engine), seconds)
     for name, found in analyses.items():
         filling.fill(name, found, 0, NUM_JOBS)  # the first pages of tables and indexes are not what a further job takes
-        before = _counted(engine), _num_bytes(engine)
+        counted, num_bytes, processor = _counted(engine), _num_bytes(engine), server_processor(engine)
         filling.fill(name, found, NUM_JOBS, 2 * NUM_JOBS)
-        after = _counted(engine), _num_bytes(engine)
-        grown = {table: (after[0][table] - before[0][table]) / NUM_JOBS for table in before[0]}
+        ledger.server_seconds[name] = (server_processor(engine) - processor) / NUM_JOBS
+        ledger.job_bytes[name] = (_num_bytes(engine) - num_bytes) / NUM_JOBS
+        grown = {table: (rows - counted[table]) / NUM_JOBS for table, rows in _counted(engine).items()}
         ledger.rows[name] = {table: rows for table, rows in grown.items() if rows > 0}
-        ledger.job_bytes[name] = (after[1] - before[1]) / NUM_JOBS
     filling.share_commits(2 * NUM_JOBS)
+    for num_processes in NUM_RENEWING:
+        processor = server_processor(engine)
+        ledger.renewals_per_second[num_processes] = renewing.rate(url, num_processes)
+        spent = server_processor(engine) - processor
+        ledger.server_seconds_per_renewal = spent / (ledger.renewals_per_second[num_processes] * renewing.SECONDS)
     engine.dispose()
     ledger.write_seconds = {what: statistics.median(each) for what, each in seconds.items()}
     return ledger
+
+
+def server_processor(engine: Engine) -> float:
+    """Processor seconds that all processes of a PostgreSQL on this machine have spent; 0 for SQLite, which has none."""
+    if engine.dialect.name == "sqlite":
+        return 0.0
+    with engine.connect() as connection:
+        server = psutil.Process(connection.execute(text("SELECT pg_backend_pid()")).scalar_one()).parent()
+    if server is None:
+        raise RuntimeError("the database is not on this machine")
+    times = [process.cpu_times() for process in (server, *server.children())]
+    ended = server.cpu_times()
+    return sum(each.user + each.system for each in times) + ended.children_user + ended.children_system
 
 
 class Filling:
@@ -113,7 +140,8 @@ class Filling:
         for step, stage in enumerate(() if name == "toy" else STAGES):
             renew = partial(_renew, claim=claim, stage=stage, fraction=step / len(STAGES))
             self._timed("renewal with an event", renew)
-            self._timed("renewal", renew)  # nothing is new
+            if number % NUM_SAMPLED == 0:
+                self._timed("renewal", renew)  # nothing is new
         usage = Usage(seconds=analysis.seconds, matvecs=analysis.num_matvecs, peak_memory_bytes=10**9, device="cpu")
         self._timed(
             "finish",

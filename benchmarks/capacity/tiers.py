@@ -18,6 +18,8 @@ MIX = {"digits": 0.5, "mlp": 0.3, "gpt": 0.2}
 BUSY = 0.7
 """Of API processes and workers; above it waits grow faster than load."""
 BUSY_DATABASE = 0.5
+DATABASE_CORES = 16
+"""Of a machine for PostgreSQL: an assumption. It is taken to do as many transactions at a time."""
 PROMPT_SECONDS = 900.0
 """From POST to verdict for 95 of 100 checkpoints of a burst, where that is asked."""
 DAY = 24 * HOUR
@@ -41,11 +43,26 @@ class Job:
     """Transactions, without renewals."""
     row_bytes: float
     num_matvecs: float
+    server_seconds: float
+    """Processor time of the database's own processes, without renewals; 0 where it commits one transaction at a time."""
+    server_seconds_per_renewal: float
     shared_submit: float
     """Seconds of the database for a submission among many that arrive together."""
     blob_bytes: float
     ring_bytes: float
     checkpoint_bytes: float
+
+    def database_busy(self) -> float:
+        """Of one database, in seconds of all of it: SQLite's one writer, or PostgreSQL's cores."""
+        if self.server_seconds == 0:
+            return self.times.written(self.mean_seconds)
+        renewals = self.mean_seconds / self.times.alive_every
+        return (self.server_seconds + renewals * self.server_seconds_per_renewal) / DATABASE_CORES
+
+    @property
+    def num_writers(self) -> int:
+        """Transactions that a database does at a time."""
+        return 1 if self.server_seconds == 0 else DATABASE_CORES
 
     @property
     def mean_seconds(self) -> float:
@@ -108,6 +125,8 @@ def job_of(measured: Mapping, database: str) -> Job:
         num_writes=5,  # artifact, submission, ring, claim, finish
         num_matvecs=mean("num_matvecs"),
         shared_submit=seconds["shared submit"],
+        server_seconds=math.fsum(MIX[name] * ledger["server_seconds"][name] for name in names),
+        server_seconds_per_renewal=ledger["server_seconds_per_renewal"],
         row_bytes=math.fsum(MIX[name] * ledger["job_bytes"][name] for name in names),
         blob_bytes=math.fsum(mean(f"{what}_bytes") for what in ("checkpoint", "spectrum", "landscape", "vector")),
         ring_bytes=answering["ring_bytes"],
@@ -123,7 +142,7 @@ def plan(measured: Mapping, per_day: int) -> dict[str, object]:
     loads = {
         "workers": rate * (job.mean_seconds + job.times.turnover),
         "API processes": rate * (job.times.api_submit + job.times.api_answer),
-        "databases": rate * job.times.written(job.mean_seconds),
+        "databases": rate * job.database_busy(),
         "links": rate * (job.blob_bytes + job.checkpoint_bytes) / LINE_BYTES,
     }
     even, bursts, prompt = even_need(job, rate), burst_need(job, rate), prompt_need(job, rate)
@@ -197,9 +216,8 @@ def _num_workers(job: Job, rate: float) -> int:
 def _need(job: Job, load: Load, moments: Moments) -> Need:
     times = job.times
     num_api = math.ceil(load.api_rate * (times.api_submit + times.api_answer) / BUSY)
-    written = load.write_rate * times.written(job.mean_seconds)
-    num_shards = math.ceil(written / BUSY_DATABASE)
-    shard = Installation(math.ceil(num_api / num_shards), math.ceil(load.num_workers / num_shards))
+    num_shards = math.ceil(load.write_rate * job.database_busy() / BUSY_DATABASE)
+    shard = Installation(math.ceil(num_api / num_shards), math.ceil(load.num_workers / num_shards), job.num_writers)
     generator = Random(0)
     arrivals, num_ignored = moments(generator, job, load.rate / num_shards)
     outcome: Outcome = simulate(shard, times, arrivals, lambda: job.draw(generator), num_ignored=num_ignored)
