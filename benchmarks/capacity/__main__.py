@@ -1,18 +1,20 @@
-"""`python -m benchmarks.capacity [measure|plan|page]`: measure what a job costs, simulate what a day of them needs, write the page.
+"""`python -m benchmarks.capacity [costs|burst|plan|page]`: measure what a job costs and how a real burst went, simulate, write.
 
-Each does what comes after it too; without a word everything is done. `plan` and `page` take what is stored.
+Each does what comes after it too; without a word everything is done. The others take what is stored of those before them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sqlite3
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -23,22 +25,24 @@ from benchmarks.capacity.networks import NETWORKS
 from benchmarks.peers.environment import machine, write_results
 from benchmarks.services import postgresql
 
-STEPS = ("measure", "plan", "page")
+STEPS = ("costs", "burst", "plan", "page")
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.capacity", description=__doc__)
-    parser.add_argument("step", nargs="?", choices=STEPS, default="measure")
+    parser.add_argument("step", nargs="?", choices=STEPS, default="costs")
     first = STEPS.index(parser.parse_args(arguments).step)
-    results = measure() if first == 0 else json.loads(page.STORED.read_text())
+    results = costs() if first == 0 else json.loads(page.STORED.read_text())
     if first <= 1:
+        results["burst"] = real_burst()
+    if first <= 2:
         results["tiers"] = [planned(results, per_day) for per_day in tiers.PER_DAY]
         print(f"written to {write_results('capacity', results).name}")
     page.write()
     return 0
 
 
-def measure() -> dict[str, object]:
+def costs() -> dict[str, object]:
     origin, found = machine(num_threads=1), {}
     for network in NETWORKS:
         found[network.name] = engine.measure(network)
@@ -58,8 +62,6 @@ def measure() -> dict[str, object]:
     with postgresql() as url:
         asked["PostgreSQL"] = asdict(answering.measure({"SADDLESCOPE_DATABASE_URL": url}))
     print(json.dumps({"databases": databases, "answering": asked}, indent=1), flush=True)
-    compared = asdict(burst.measure())
-    print({name: value for name, value in compared.items() if name != "service_seconds"}, flush=True)
     networks = {
         network.name: {
             "title": network.title,
@@ -76,8 +78,14 @@ def measure() -> dict[str, object]:
         "networks": networks,
         "databases": databases,
         "answering": asked,
-        "burst": compared,
     }
+
+
+def real_burst() -> dict[str, object]:
+    date, load = datetime.now(UTC).isoformat(timespec="seconds"), round(os.getloadavg()[0], 2)
+    found = asdict(burst.measure())
+    print(json.dumps(found, indent=1), flush=True)
+    return {"date": date, "load_before": load, **found}
 
 
 def planned(results: Mapping[str, object], per_day: int) -> dict[str, object]:

@@ -32,6 +32,8 @@ def rendered(text: str, results: Mapping) -> str:
     }
     for name, lines in tables.items():
         below = [_origin(results)] if name == "cost" else [f"The run of {results['date'][:10]} above."]
+        if name == "burst":
+            below = [f"{results['burst']['date'][:10]}, load {results['burst']['load_before']} before."]
         if name in ("loads", "needs", "growth"):
             below.append(_mix(results))
         text = with_table(text, name, "\n".join([*lines, "", " ".join(below), ""]))
@@ -123,13 +125,18 @@ def storing(results: Mapping) -> Iterable[str]:
 def burst(results: Mapping) -> Iterable[str]:
     found = results["burst"]
     yield from _head(
-        f"{found['num_jobs']} toy jobs at once, one worker", "measured, s", "predicted, s", "nine in ten predictions"
+        f"{found['num_jobs']} toy jobs at once, one worker",
+        "measured, s",
+        "predicted from jobs alone, s",
+        "predicted from half of the burst, s",
     )
-    for label, measured, predicted, low, high in (
-        ("first POST to last verdict", "makespan", "predicted_makespan", "makespan_low", "makespan_high"),
-        ("mean wait", "mean_wait", "predicted_wait", "wait_low", "wait_high"),
+    ways = [found["from_before_and_after"], found["from_half_of_it"]]
+    for label, what, bounds in (
+        ("first POST to last verdict", "makespan", "makespan"),
+        ("mean wait", "mean_wait", "wait"),
     ):
-        yield _row(label, f"{found[measured]:.2f}", f"{found[predicted]:.2f}", f"{found[low]:.2f} to {found[high]:.2f}")
+        predicted = (f"{way[what]:.2f} ({way[f'{bounds}_low']:.2f} to {way[f'{bounds}_high']:.2f})" for way in ways)
+        yield _row(label, f"{found[what]:.2f}", *predicted)
 
 
 def loads(results: Mapping) -> Iterable[str]:

@@ -29,6 +29,8 @@ ALIVE_EVERY = float(WorkerSettings.model_fields["worker_heartbeat_seconds"].defa
 CALM_SECONDS = 15.0
 """The longest that `SADDLESCOPE_WORKER_HEARTBEAT_SECONDS` may be."""
 NUM_COUNTED = 10_000
+EVEN_SECONDS = 600.0
+"""Simulated at least, after the beginning."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def job_of(measured: Mapping, database: str) -> Job:
         write_beside=math.fsum(seconds[what] for what in ("artifact", "ring")),
         write_alive=seconds["renewal"],
         alive_every=ALIVE_EVERY,
-        turnover=measured["burst"]["turnover_seconds"],
+        turnover=measured["burst"]["from_before_and_after"]["turnover"],
     )
     return Job(
         analysis_seconds=[[one["cpu_seconds"] for one in networks[name]["analyses"]] for name in names],
@@ -236,9 +238,10 @@ def _need(job: Job, load: Load, moments: Moments) -> Need:
 
 def _evenly(generator: Random, job: Job, rate: float) -> tuple[list[float], int]:
     num_ignored = max(NUM_COUNTED // 10, math.ceil(3 * rate * max(map(max, job.analysis_seconds))))
-    return poisson(generator, rate=rate, count=NUM_COUNTED + num_ignored), num_ignored
+    num_counted = max(NUM_COUNTED, math.ceil(rate * EVEN_SECONDS))
+    return poisson(generator, rate=rate, count=num_counted + num_ignored), num_ignored
 
 
 def _hourly(generator: Random, _: Job, rate: float) -> tuple[list[float], int]:
-    num_hours = max(2, math.ceil(NUM_COUNTED / (rate * HOUR)))
+    num_hours = max(1, math.ceil(NUM_COUNTED / (rate * HOUR)))
     return on_the_hour(generator, rate=rate, num_hours=num_hours), 0

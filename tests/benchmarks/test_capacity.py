@@ -126,8 +126,9 @@ def test_workers_wait_for_a_database_that_is_asked_for_more_than_it_has() -> Non
 def test_a_burst_of_equal_jobs_is_predicted_exactly() -> None:
     burst = [Lived(created=10.0, started=10.0 + 0.5 * place, finished=10.4 + 0.5 * place) for place in range(8)]
     found = compare([0.4], 0.1, burst)
-    assert found.predicted_makespan == pytest.approx(found.makespan)
-    assert found.predicted_wait == pytest.approx(found.mean_wait)
+    for foreseen in (found.from_before_and_after, found.from_half_of_it):
+        assert foreseen.makespan == pytest.approx(found.makespan)
+        assert foreseen.mean_wait == pytest.approx(found.mean_wait)
 
 
 def test_the_tables_of_the_scaling_page_are_those_of_the_stored_results() -> None:
