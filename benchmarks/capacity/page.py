@@ -172,7 +172,8 @@ def needs(results: Mapping) -> Iterable[str]:
         yield _row("databases", *(need["num_shards"] for need in each))
         yield _row("POST to verdict, median", *(_duration(need["median_seconds"]) for need in each))
         yield _row("POST to verdict, p95", *(_duration(need["p95_seconds"]) for need in each))
-        yield _row("busy: workers", *(f"{100 * need['worker_utilization']:.0f} %" for need in each))
+        busy = (tier["loads"]["workers"] / tier[situation]["num_workers"] for tier in tiers)
+        yield _row("workers busy, on average", *(f"{100 * share:.0f} %" for share in busy))
 
 
 def growth(results: Mapping) -> Iterable[str]:

@@ -92,9 +92,6 @@ class Need:
     median_seconds: float
     p95_seconds: float
     most_waiting: int
-    api_utilization: float
-    database_utilization: float
-    worker_utilization: float
 
 
 def job_of(measured: Mapping, database: str) -> Job:
@@ -192,7 +189,7 @@ def prompt_need(job: Job, rate: float) -> Need:
         need = _need(_bursting(job), load, _hourly)
         if need.p95_seconds <= PROMPT_SECONDS:
             break
-        num_workers = math.ceil(1.1 * num_workers)
+        num_workers = math.ceil(1.05 * num_workers)
     return need
 
 
@@ -230,9 +227,6 @@ def _need(job: Job, load: Load, moments: Moments) -> Need:
         median_seconds=outcome.quantile(0.5),
         p95_seconds=outcome.quantile(0.95),
         most_waiting=outcome.most_waiting,
-        api_utilization=outcome.api_utilization,
-        database_utilization=outcome.database_utilization,
-        worker_utilization=outcome.worker_utilization,
     )
 
 

@@ -58,7 +58,6 @@ class Outcome:
     """From the submission's commit to the claim."""
     last_at: float
     most_waiting: int
-    api_utilization: float
     database_utilization: float
     worker_utilization: float
 
@@ -85,7 +84,6 @@ def simulate(
         run.wait_seconds,
         run.last_at,
         run.workers.longest,
-        run.simulation.utilization(run.api),
         run.simulation.utilization(run.database),
         run.simulation.utilization(run.workers),
     )
