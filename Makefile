@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo demonstration study docs test contract hostile fuzz chaos check format serve bench bench-gpu lock clean
+.PHONY: setup demo demonstration study docs test contract hostile fuzz chaos check format serve bench bench-gpu capacity lock clean
 
 setup: .venv/.ready
 
@@ -66,6 +66,10 @@ bench: setup
 
 bench-gpu: setup
 	$(BIN)/python -m benchmarks.gpu
+
+# What 10^3, 10^5 and 10^7 checkpoints a day need, from what one costs here; the tables of docs/scaling.md.
+capacity: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.capacity
 
 lock: setup
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | (echo '# Exact versions of everything that development, tests and the demo use. `make lock` renews it.'; cat) > requirements.lock.new

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks import callback_cost, load, pages, products, scrape, start_up, toy_latency, uploads
-from benchmarks.peers import compare, dense_verdict
+from benchmarks.peers import compare, dense_verdict, failing
 from benchmarks.promises import Promise, print_table
 
 
@@ -33,6 +33,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("products", products.run),
     Benchmark("extreme_pairs", compare.run, partial(compare.run, quick=True)),
     Benchmark("dense_verdict", dense_verdict.run, partial(dense_verdict.run, quick=True)),
+    Benchmark("peers_fail", failing.run, partial(failing.run, quick=True)),
 )
 
 

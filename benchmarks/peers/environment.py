@@ -40,14 +40,14 @@ def with_threads(count: int) -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(names, str(count))}
 
 
-def provenance() -> dict[str, object]:
+def provenance(num_threads: int = NUM_THREADS) -> dict[str, object]:
     """Date, machine and versions."""
     listed = subprocess.run([peers_python(), "-m", "pip", "freeze"], capture_output=True, text=True, check=True)
     pinned = (line.split("==") for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
     asked = {name.lower() for name, _ in pinned}
     installed = dict(line.split("==") for line in listed.stdout.splitlines() if "==" in line)
     return {
-        **machine(),
+        **machine(num_threads),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -56,14 +56,14 @@ def provenance() -> dict[str, object]:
     }
 
 
-def machine() -> dict[str, object]:
+def machine(num_threads: int = NUM_THREADS) -> dict[str, object]:
     """Date and machine alone."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
-            "threads": NUM_THREADS,
+            "threads": num_threads,
             "system": platform.platform(),
             "load_before": round(os.getloadavg()[0], 2),
         },

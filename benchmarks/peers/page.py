@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from benchmarks.markers import with_table
 from benchmarks.peers.environment import REPOSITORY, RESULTS
 
 PAGE = REPOSITORY / "docs" / "performance.md"
 
 
 def main() -> None:
-    text = PAGE.read_text()
-    for name, render in (("extreme_pairs", extreme_pairs), ("dense_verdict", dense_verdict)):
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def rendered(text: str) -> str:
+    """The page with every table made anew from the stored results."""
+    for name, render in (
+        ("extreme_pairs", extreme_pairs),
+        ("dense_verdict", dense_verdict),
+        ("peers_fail", peers_fail),
+    ):
         path = RESULTS / f"{name}.json"
         if path.exists():
-            before, _, rest = text.partition(f"<!-- {name} -->\n")
-            _, _, after = rest.partition(f"<!-- end of {name} -->")
-            table = render(json.loads(path.read_text()))
-            text = f"{before}<!-- {name} -->\n{table}<!-- end of {name} -->{after}"
-    PAGE.write_text(text)
+            text = with_table(text, name, render(json.loads(path.read_text())))
+    return text
 
 
 def extreme_pairs(results: Mapping) -> str:
@@ -46,11 +52,25 @@ def dense_verdict(results: Mapping) -> str:
     return "\n".join([*lines, f"| ratio | {results['ratio']:.2f} |", "", _origin(results), ""])
 
 
+def peers_fail(results: Mapping) -> str:
+    lines = ["| case | library | its documented default | the best documented setting |", "|---|---|---|---|"]
+    for case in results["cases"]:
+        title = f"{case['title']}: {case['num_eigenvalues']} eigenvalues"
+        attempts = [attempt for attempt in results["attempts"] if attempt["case"] == case["name"]]
+        for library in dict.fromkeys(attempt["library"] for attempt in attempts):
+            ways = sorted((a for a in attempts if a["library"] == library), key=lambda a: not a["is_default"])
+            cells = [f"`{way['call']}`: {way['words']}" for way in ways]
+            lines.append(f"| {title} | {library} | {' | '.join(cells)} |")
+            title = ""
+    return "\n".join([*lines, "", _origin(results), ""])
+
+
 def _origin(results: Mapping) -> str:
     machine, versions = results["machine"], results["versions"]
     peers = ", ".join(f"{name} {version}" for name, version in versions["peers"].items())
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     return (
-        f"{results['date'][:10]}, {machine['processor']}, {machine['threads']} threads of {machine['cores']} cores, load "
+        f"{results['date'][:10]}, {machine['processor']}, {threads} of {machine['cores']} cores, load "
         f"{machine['load_before']} before; Python {versions['python']}, torch {versions['torch']}, {peers}."
     )
 

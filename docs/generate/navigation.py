@@ -23,6 +23,6 @@ SECTIONS = (
     Section("How to", _pages_in("docs/how-to")),
     Section("Understand", ("docs/concepts.md", "docs/glossary.md", "docs/way-out.md", "docs/study.md")),
     Section("Reference", ("docs/http-api.md", *_pages_in("docs/reference"))),
-    Section("Run", ("docs/operations.md", "docs/security.md", "docs/performance.md")),
+    Section("Run", ("docs/operations.md", "docs/security.md", "docs/performance.md", "docs/scaling.md")),
     Section("Change", ("docs/contributing.md", "CHANGELOG.md", *_pages_in("docs/decisions"))),
 )

@@ -1,0 +1,1 @@
+"""What a job costs, measured, and from it what a number of checkpoints a day needs, simulated (docs/scaling.md)."""
