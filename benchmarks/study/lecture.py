@@ -42,8 +42,7 @@ def run(client: Client, scale: Scale) -> dict[str, object]:
 def _group(client: Client, stack: Stack, scale: Scale, *, seed: int) -> dict[str, object]:
     start = stack.shape.draw(scale.num_networks, seed=seed, dtype=torch.float32)
     trained = adam(start, stack.gradient, num_steps=scale.num_steps, learning_rate=LEARNING_RATE)
-    flattest = adam_on_gradient_norm(trained, stack, num_steps=scale.num_steps, learning_rate=NORM_LEARNING_RATE)
-    theta = flattest.theta
+    theta = adam_on_gradient_norm(trained, stack, num_steps=scale.num_steps, learning_rate=NORM_LEARNING_RATE)
     exact = Stack(stack.shape, Data(stack.data.inputs.double(), stack.data.targets.double()))
     before, after = _stationarity(exact, trained.double()), _stationarity(exact, theta.double())
     ratios = stack.strict_ratio(theta)
@@ -69,8 +68,6 @@ def _group(client: Client, stack: Stack, scale: Scale, *, seed: int) -> dict[str
             for row, report in enumerate(reports)
         ],
         "searches": [_search(report) for report in searched],
-        "steps": flattest.steps,
-        "norms": flattest.curves,
     }
 
 

@@ -28,7 +28,8 @@ def lecture(part: Part) -> str:
     headings = ("loss", "‖g‖ trained", "‖g‖ at its least", "λ > 0 in float32", "(n₋, n₀, n₊)/n", "critical")
     setting = (
         f"{'-'.join(map(str, part['widths']))} networks on {part['num_points']} points, {part['num_steps']:,} steps of Adam at "
-        f"{part['learning_rate']:g} on the loss and as many on ‖g‖. Median, lowest to highest; the triple is a mean."
+        f"{part['learning_rate']:g} on the loss, then as many on ‖g‖ from {part['norm_learning_rate']:g} down. "
+        "Median, lowest to highest; the triple is a mean."
     )
     return table(("<network", *headings, "<verdicts"), rows, setting=setting)
 
