@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
 from saddlescope.contract import limits
 from saddlescope.contract.strict import Closed
@@ -60,20 +61,25 @@ def _checked(tensors: dict[str, JsonValue]) -> dict[str, JsonValue]:
     total = 0
     for name, value in tensors.items():
         if not re.fullmatch(limits.TENSOR_NAME_PATTERN, name) or ".." in name:
-            raise ValueError("a tensor name has 1 to 512 characters of A-Z a-z 0-9 _ . - / and no '..'")
+            raise _refusal("a tensor name has 1 to 512 characters of A-Z a-z 0-9 _ . - / and no '..'")
         try:
             shape = shape_of(value)
         except ValueError as wrong:
-            raise ValueError(f"tensor {name!r}: {wrong}") from None
+            raise _refusal(f"tensor {name!r}: {wrong}") from None
         size = 1
         for extent in shape:
             size *= extent
         total += size
     if total > limits.MAX_INLINE_NUMBERS:
-        raise ValueError(
+        raise _refusal(
             f"{total} inline numbers; at most {limits.MAX_INLINE_NUMBERS} are taken, upload larger tensors as an artifact"
         )
     return tensors
+
+
+def _refusal(because: str) -> PydanticCustomError:
+    # As context, because braces in a name would be taken for a field of the template.
+    return PydanticCustomError("tensor_invalid", "{because}", {"because": because})
 
 
 InlineTensors = Annotated[dict[str, JsonValue], Field(min_length=1), AfterValidator(_checked)]

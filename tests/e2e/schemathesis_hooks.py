@@ -17,12 +17,16 @@ MEANINGS = {
     "POST /v1/jobs": {
         "artifact_not_found", "references_disabled", "loss_invalid", "data_invalid", "parameter_mismatch", "destination_refused",
         "idempotency_key_reused", "multipart_invalid", "reference_not_allowed", "json_invalid",
+        # Names of tensors, and lists that form none.
+        "tensor_invalid",
         # 3.0 is an integer to JSON Schema, and none here.
         "int_type", "tuple_type",
     },
     # `bad_request`: the generator's edges of a header are not always of the header's pattern.
     "POST /v1/uploads": {"artifact_too_large", "checksum_mismatch", "digest_mismatch", "bad_request"},
     "PATCH /v1/uploads/{upload_id}": {
+        # Of no body the generator tells no type.
+        "unsupported_media_type",
         "artifact_too_large", "checksum_mismatch", "digest_mismatch", "offset_mismatch", "not_found", "bad_request",
     },
 }  # fmt: skip
