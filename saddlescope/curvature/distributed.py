@@ -41,39 +41,43 @@ class Ranks:
         dist.reduce(summed, 0, group=self.group)
         return summed
 
-    def width(self, size: int) -> int:
-        """Entries of a shard of n; the last shards may be shorter or empty."""
+    def entries(self, size: int) -> range:
+        """Which entries of a vector (n,) are this rank's; the last ranks may have fewer, or none."""
+        return self._entries(size, self.rank)
+
+    def scatter(self, whole: Tensor | None, size: int, dtype: torch.dtype) -> Tensor:
+        """The own entries of the vector (n,) that rank 0 has; the others pass None."""
+        piece = torch.empty(self._width(size), dtype=dtype, device=self.device)
+        pieces = None if whole is None else [self._padded(part, size) for part in self._parts(whole)]
+        dist.scatter(piece, pieces, 0, group=self.group)
+        return piece[: len(self.entries(size))]
+
+    def gather(self, own: Tensor, whole: Tensor | None, size: int) -> None:
+        """Every rank's own entries are written into the vector (n,) of rank 0; the others pass None."""
+        piece, pieces = self._padded(own, size), None
+        if whole is not None:
+            pieces = [self._padded(part, size) for part in self._parts(whole)]
+        dist.gather(piece, pieces, 0, group=self.group)
+        for part, filled in zip(self._parts(whole), pieces, strict=True) if whole is not None and pieces else ():
+            if part.numel() < filled.numel():
+                part.copy_(filled[: part.numel()])
+
+    def _width(self, size: int) -> int:
         return -(-size // self.count)
 
-    def shard(self, vector: Tensor) -> Tensor:
-        """The own entries of a vector (n,) that every rank has."""
-        width = self.width(vector.numel())
-        return vector[self.rank * width : (self.rank + 1) * width]
+    def _entries(self, size: int, rank: int) -> range:
+        width = self._width(size)
+        return range(min(size, rank * width), min(size, (rank + 1) * width))
 
-    def gather(self, shard: Tensor, size: int) -> Tensor:
-        """The whole vector (n,), on every rank, from its shards."""
-        padded = shard.new_zeros(self.width(size))
-        padded[: shard.numel()] = shard
-        pieces = [torch.empty_like(padded) for _ in range(self.count)]
-        dist.all_gather(pieces, padded, group=self.group)
-        return torch.cat(pieces)[:size]
+    def _parts(self, whole: Tensor) -> list[Tensor]:
+        """The entries of each rank, views of the vector (n,)."""
+        ranges = [self._entries(whole.numel(), rank) for rank in range(self.count)]
+        return [whole[entries.start : entries.stop] for entries in ranges]
 
-    def scatter(self, vector: Tensor | None, size: int, dtype: torch.dtype) -> Tensor:
-        """The own entries of a vector (n,) that rank 0 has; the others pass None."""
-        width = self.width(size)
-        piece = torch.empty(width, dtype=dtype, device=self.device)
-        pieces = None
-        if vector is not None:
-            padded = torch.cat([vector, vector.new_zeros(width * self.count - size)])
-            pieces = list(padded.view(self.count, width).unbind())
-        dist.scatter(piece, pieces, 0, group=self.group)
-        return piece[: max(0, min(width, size - self.rank * width))]
-
-    def agreed(self, choice: bool) -> bool:
-        """What rank 0 chose."""
-        flag = torch.tensor([choice], dtype=torch.int64, device=self.device)
-        dist.broadcast(flag, 0, group=self.group)
-        return bool(flag.item())
+    def _padded(self, part: Tensor, size: int) -> Tensor:
+        """The part itself, or a copy with zeros behind it where it is shorter than others of a vector (n,)."""
+        missing = self._width(size) - part.numel()
+        return torch.cat([part, part.new_zeros(missing)]) if missing else part
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from saddlescope.contract.vocabulary import Reduction
 from saddlescope.curvature.backoff import with_less_memory
+from saddlescope.curvature.basis import ONE_DEVICE, Bases
 from saddlescope.curvature.errors import NotDifferentiable, NotScalar, OutOfMemory
 from saddlescope.curvature.slots import slots_of
 
@@ -38,6 +39,7 @@ class Problem:
         lower_bound: a number that L never falls below, or None when none is known.
         is_additive: the loss of all rows is the weighted sum of the losses of groups of rows; when False, L is what the
             loss gives on the batches of the asked size, and they are never regrouped.
+        bases: where the vectors of Lanczos are kept.
     """
 
     loss: BatchLoss
@@ -49,6 +51,7 @@ class Problem:
     weight_decay: float = 0.0
     lower_bound: float | None = None
     is_additive: bool = True
+    bases: Bases = ONE_DEVICE
 
     @property
     def num_examples(self) -> int:
