@@ -17,7 +17,7 @@ from torch import Tensor
 from saddlescope.contract.vocabulary import Reduction
 from saddlescope.curvature.errors import NonFiniteLoss
 from saddlescope.curvature.objective import Objective, Problem
-from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.operator import DEFAULT_GRAPH_BYTES, HessianOperator
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,14 @@ class Ranks:
 
     def total(self, local: Tensor) -> Tensor:
         """The sum over ranks in float64, the same bits everywhere: summed on rank 0, then sent to all."""
-        summed = self.total_on_first(local)
+        summed = local.to(torch.float64, copy=True).contiguous()
+        self.add_up_on_first(summed)
         dist.broadcast(summed, 0, group=self.group)
         return summed
 
-    def total_on_first(self, local: Tensor) -> Tensor:
-        """The sum over ranks in float64 on rank 0; elsewhere the result means nothing."""
-        summed = local.to(torch.float64, copy=True).contiguous()
-        dist.reduce(summed, 0, group=self.group)
-        return summed
+    def add_up_on_first(self, local: Tensor) -> None:
+        """A float64 tensor becomes the sum over ranks on rank 0; elsewhere it means nothing afterwards."""
+        dist.reduce(local, 0, group=self.group)
 
     def entries(self, size: int) -> range:
         """Which entries of a vector (n,) are this rank's; the last ranks may have fewer, or none."""
@@ -172,15 +171,20 @@ class DistributedHessian:
     Args:
         objective: L at its working precision.
         theta: the point (n,), the same on every rank.
+        graph_bytes: what graphs may take on each rank.
 
     A product costs each rank its own rows' product and one sum of n float64 numbers over the ranks.
     """
 
-    def __init__(self, objective: DistributedObjective, theta: Tensor) -> None:
+    def __init__(
+        self, objective: DistributedObjective, theta: Tensor, *, graph_bytes: int = DEFAULT_GRAPH_BYTES
+    ) -> None:
         self.objective, self.theta = objective, theta.detach().clone()
         self.size = objective.num_parameters
         self.num_matvecs = 0
-        self._local = HessianOperator(objective.local, theta) if objective.has_rows else None
+        self._local = None
+        if objective.has_rows:
+            self._local = HessianOperator(objective.local, theta, graph_bytes=graph_bytes)
 
     def local_products(self, block: Tensor) -> Tensor:
         """This rank's addends of H·block[i] (k, n), float64, NaN where they are not finite; not collective."""
@@ -188,8 +192,8 @@ class DistributedHessian:
             return torch.zeros(block.shape, dtype=torch.float64, device=block.device)
         try:
             if block.shape[0] == 1:
-                return self._local.matvec(block[0]).double()[None]
-            return self._local.matmat(block).double()
+                return self._local.matvec(block[0]).to(torch.float64, copy=True).contiguous()[None]
+            return self._local.matmat(block).to(torch.float64, copy=True).contiguous()
         except NonFiniteLoss:
             # Raising on one rank would leave the others waiting; a NaN reaches them all through the sum.
             return torch.full(block.shape, torch.nan, dtype=torch.float64, device=block.device)

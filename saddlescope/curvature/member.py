@@ -91,6 +91,7 @@ class Member:
         self.bases: dict[int, ShardedBasis] = {}
         self._objectives: dict[torch.dtype, DistributedObjective] = {}
         self._hessian: DistributedHessian | None = None
+        self._once: DistributedHessian | None = None
         self._theta = torch.empty(0)
 
     def serve(self) -> None:
@@ -118,7 +119,9 @@ class Member:
             self._theta, payload = payload[0].clone(), payload[1:]
         with torch.enable_grad():  # the driver calls from inside an autograd function, where it is off
             local = self._evaluate(command, payload, rows)
-        return self.ranks.total_on_first(local)
+        del payload
+        self.ranks.add_up_on_first(local)
+        return local
 
     def _in_basis(self, command: Command, payload: Tensor, whole: Tensor | None) -> Tensor:
         """What a command on a basis answers beside what it writes into the driver's vector."""
@@ -150,7 +153,7 @@ class Member:
             case Op.DEPENDS:
                 name = list(self.part.problem.params)[command.index]
                 depends = objective.has_rows and objective.local.depends_on(theta, name)
-                return torch.tensor([float(depends)], device=self.ranks.device)
+                return torch.tensor([float(depends)], dtype=torch.float64, device=self.ranks.device)
             case _:
                 if len(vectors) == 1:
                     return self._hessian_at(objective, theta).local_products(vectors)[0]
@@ -172,10 +175,15 @@ class Member:
         return int(SHARE * available_bytes(self.ranks.device)) // sharers
 
     def _hessian_at(self, objective: DistributedObjective, theta: Tensor) -> DistributedHessian:
-        """With the graphs of the last point kept, as long as products are asked there."""
-        known = self._hessian
-        if known is None or known.objective is not objective or not torch.equal(known.theta.detach(), theta):
-            self._hessian = known = None  # frees the old graphs before new ones are made
+        """With graphs kept from the second product at a point on: many points are asked for one, in between."""
+        for known in (self._hessian, self._once):
+            if known is not None and known.objective is objective and torch.equal(known.theta, theta):
+                break
+        else:
+            self._once = DistributedHessian(objective, theta, graph_bytes=0)
+            return self._once
+        if known is self._once:
+            self._hessian = self._once = None  # frees the old graphs before new ones are made
             self._hessian = known = DistributedHessian(objective, theta)
         return known
 

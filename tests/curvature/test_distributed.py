@@ -17,10 +17,11 @@ from torch.nn.functional import cross_entropy
 from saddlescope import analyze_distributed
 from saddlescope.analysis import ProgressUpdate, analyze_problem
 from saddlescope.contract.jobs import Options
-from saddlescope.contract.vocabulary import Method, Reduction, Stage, Verdict
+from saddlescope.contract.vocabulary import Caution, Method, Reduction, Stage, Verdict
 from saddlescope.curvature.certificate import lambda_min_bound
 from saddlescope.curvature.distributed import DistributedHessian, DistributedObjective, Ranks, even_rows, part_of
 from saddlescope.curvature.driving import Driver
+from saddlescope.curvature.errors import NotAdditive
 from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
 from saddlescope.curvature.member import Member
 from saddlescope.curvature.noise import preflight
@@ -386,6 +387,18 @@ def test_a_rank_that_fails_ends_the_others_and_says_why(build: Callable[[], Prob
     with pytest.raises(RankFailed, match=told):
         analyze_distributed(build, Options(), devices=TWO)
     assert torch.multiprocessing.active_children() == []
+
+
+def summed() -> Problem:
+    """A sum that calls itself a mean."""
+    problem = network(Reduction.SUM)
+    return replace(problem, reduction=Reduction.MEAN)
+
+
+def test_a_loss_that_devices_cannot_share_is_refused_also_as_one_batch() -> None:
+    assert Caution.NOT_ADDITIVE in [warning.code for warning in analyze_problem(summed(), Options()).warnings]
+    with pytest.raises(NotAdditive, match="to one device"):
+        analyze_distributed(summed, Options(), devices=TWO)
 
 
 def test_rows_are_shared_out_evenly_and_in_whole_batches_where_asked() -> None:
