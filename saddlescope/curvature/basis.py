@@ -1,6 +1,6 @@
 """Where the vectors of a Krylov basis are kept, and all that the iterations ask of them there.
 
-On one device the basis is one tensor; over several processes each keeps n/p entries of every vector (`driving.RemoteBasis`).
+On one device the basis is one tensor; over several processes each keeps n/p entries of every vector (`remote_basis.RemoteBasis`).
 Vectors come and go whole, so that α, β and every decision are made in one place.
 """
 

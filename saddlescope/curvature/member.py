@@ -183,8 +183,9 @@ class Member:
             self._once = DistributedHessian(objective, theta, graph_bytes=0)
             return self._once
         if known is self._once:
-            self._hessian = self._once = None  # frees the old graphs before new ones are made
+            self._hessian = None  # frees the old graphs before new ones are made
             self._hessian = known = DistributedHessian(objective, theta)
+        self._once = None
         return known
 
 
