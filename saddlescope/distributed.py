@@ -2,8 +2,8 @@
 
     report = analyze_distributed(build, Options(), devices=("cuda:0", "cuda:1"))
 
-The rows of the data are divided among the devices; the Lanczos basis of the recipe stays on the first (`Driver.tridiagonalize`
-spreads one, for whoever needs no restarts). Processes meet through a file and talk over loopback; vectors move by
+The rows of the data are divided among the devices, and the entries of every Lanczos vector: a basis takes n/p numbers a vector
+on each. What is decided is decided on the first. Processes meet through a file and talk over loopback; vectors move by
 NCCL between CUDA devices, by gloo between CPUs. Tested with gloo on two CPU processes; NCCL was not run.
 """
 
@@ -17,12 +17,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import TracebackType
 
 import torch
 import torch.distributed as dist
@@ -172,15 +175,22 @@ def _run(task: _Task) -> None:
     """One process: take part, and report what went wrong before ending."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides, and ends its processes
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
+    with ExitStack() as stack:
+        stack.push(partial(_tell_of_failure, task))
         _take_part(task)
-    except AnalysisError as error:
-        _send(task.pipe, _Failure(time.monotonic(), error))
-        os._exit(1)
-    except Exception:  # noqa: BLE001 - the outermost boundary of the process: whatever it was, the caller is told
-        told = f"rank {task.rank} on {task.devices[task.rank]} failed:\n{traceback.format_exc()}"
-        _send(task.pipe, _Failure(time.monotonic(), RankFailed(told)))
-        os._exit(1)
+
+
+def _tell_of_failure(
+    task: _Task, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+) -> None:
+    """Tell the caller what ends this process, whatever it is, and end without waiting for the other ranks."""
+    if error is None:
+        return
+    if not isinstance(error, AnalysisError):
+        told = "".join(traceback.format_exception(error))
+        error = RankFailed(f"rank {task.rank} on {task.devices[task.rank]} failed:\n{told}")
+    _send(task.pipe, _Failure(time.monotonic(), error))
+    os._exit(1)
 
 
 def _end_with_parent() -> None:

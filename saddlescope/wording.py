@@ -103,6 +103,8 @@ def cautions(
         found.append(
             (Caution.UNUSED_PARAMETERS, f"L does not depend on {names}; each of their entries adds a zero eigenvalue")
         )
+    if measured.regrouping is not None:
+        found.append((Caution.NOT_ADDITIVE, f"{measured.regrouping}; the loss was taken as it is on all rows at once"))
     if any(path.is_lost_to_rounding for path in paths):
         found.append(
             (

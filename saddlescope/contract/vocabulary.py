@@ -99,6 +99,7 @@ class Caution(StrEnum):
     CUT_SHORT = "cut_short"
     SAVED_RUN_IGNORED = "saved_run_ignored"
     CRITICAL_POINT_NOT_FOUND = "critical_point_not_found"
+    NOT_ADDITIVE = "not_additive"
 
 
 class SandboxLevel(StrEnum):

@@ -194,6 +194,7 @@ class _Search:
             num_matvecs=most,
             should_stop=is_enough,
             check_every=10,
+            bases=self.objective.problem.bases,
         )
         self.num_matvecs += operator.num_matvecs
         return cycle

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.basis import ONE_DEVICE, Bases
 from saddlescope.curvature.lanczos import sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.objective import Objective
@@ -77,6 +78,7 @@ def assess(
         scales * gradient,
         loss_noise=measured.loss_noise,
         num_products=num_products,
+        bases=objective.problem.bases,
     )
     bound = objective.problem.lower_bound
     if bound is not None:
@@ -114,14 +116,19 @@ def assess(
 
 
 def saddle_free_decrease(
-    matvec: Callable[[Tensor], Tensor], gradient: Tensor, *, loss_noise: float, num_products: int = KRYLOV_PRODUCTS
+    matvec: Callable[[Tensor], Tensor],
+    gradient: Tensor,
+    *,
+    loss_noise: float,
+    num_products: int = KRYLOV_PRODUCTS,
+    bases: Bases = ONE_DEVICE,
 ) -> tuple[float, float]:
     """(ΔL_N, flat share) from a Krylov space started at the gradient (n,), both in relative coordinates."""
     norm = gradient.double().norm().item()
     if norm == 0.0:
         return 0.0, 0.0
     size = gradient.numel()
-    cycle = tridiagonalize(matvec, gradient, num_matvecs=min(num_products, size))
+    cycle = tridiagonalize(matvec, gradient, num_matvecs=min(num_products, size), bases=bases)
     ritz = cycle.ritz()
     slopes = (norm * ritz.coefficients[0].abs()).tolist()
     curvatures = ritz.values.abs().tolist()

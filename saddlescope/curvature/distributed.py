@@ -17,7 +17,7 @@ from torch import Tensor
 from saddlescope.contract.vocabulary import Reduction
 from saddlescope.curvature.errors import NonFiniteLoss
 from saddlescope.curvature.objective import Objective, Problem
-from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.operator import DEFAULT_GRAPH_BYTES, HessianOperator
 
 
 @dataclass(frozen=True)
@@ -31,49 +31,52 @@ class Ranks:
 
     def total(self, local: Tensor) -> Tensor:
         """The sum over ranks in float64, the same bits everywhere: summed on rank 0, then sent to all."""
-        summed = self.total_on_first(local)
+        summed = local.to(torch.float64, copy=True).contiguous()
+        self.add_up_on_first(summed)
         dist.broadcast(summed, 0, group=self.group)
         return summed
 
-    def total_on_first(self, local: Tensor) -> Tensor:
-        """The sum over ranks in float64 on rank 0; elsewhere the result means nothing."""
-        summed = local.to(torch.float64, copy=True).contiguous()
-        dist.reduce(summed, 0, group=self.group)
-        return summed
+    def add_up_on_first(self, local: Tensor) -> None:
+        """A float64 tensor becomes the sum over ranks on rank 0; elsewhere it means nothing afterwards."""
+        dist.reduce(local, 0, group=self.group)
 
-    def width(self, size: int) -> int:
-        """Entries of a shard of n; the last shards may be shorter or empty."""
+    def entries(self, size: int) -> range:
+        """Which entries of a vector (n,) are this rank's; the last ranks may have fewer, or none."""
+        return self._entries(size, self.rank)
+
+    def scatter(self, whole: Tensor | None, size: int, dtype: torch.dtype) -> Tensor:
+        """The own entries of the vector (n,) that rank 0 has; the others pass None."""
+        piece = torch.empty(self._width(size), dtype=dtype, device=self.device)
+        pieces = None if whole is None else [self._padded(part, size) for part in self._parts(whole)]
+        dist.scatter(piece, pieces, 0, group=self.group)
+        return piece[: len(self.entries(size))]
+
+    def gather(self, own: Tensor, whole: Tensor | None, size: int) -> None:
+        """Every rank's own entries are written into the vector (n,) of rank 0; the others pass None."""
+        piece, pieces = self._padded(own, size), None
+        if whole is not None:
+            pieces = [self._padded(part, size) for part in self._parts(whole)]
+        dist.gather(piece, pieces, 0, group=self.group)
+        for part, filled in zip(self._parts(whole), pieces, strict=True) if whole is not None and pieces else ():
+            if part.numel() < filled.numel():
+                part.copy_(filled[: part.numel()])
+
+    def _width(self, size: int) -> int:
         return -(-size // self.count)
 
-    def shard(self, vector: Tensor) -> Tensor:
-        """The own entries of a vector (n,) that every rank has."""
-        width = self.width(vector.numel())
-        return vector[self.rank * width : (self.rank + 1) * width]
+    def _entries(self, size: int, rank: int) -> range:
+        width = self._width(size)
+        return range(min(size, rank * width), min(size, (rank + 1) * width))
 
-    def gather(self, shard: Tensor, size: int) -> Tensor:
-        """The whole vector (n,), on every rank, from its shards."""
-        padded = shard.new_zeros(self.width(size))
-        padded[: shard.numel()] = shard
-        pieces = [torch.empty_like(padded) for _ in range(self.count)]
-        dist.all_gather(pieces, padded, group=self.group)
-        return torch.cat(pieces)[:size]
+    def _parts(self, whole: Tensor) -> list[Tensor]:
+        """The entries of each rank, views of the vector (n,)."""
+        ranges = [self._entries(whole.numel(), rank) for rank in range(self.count)]
+        return [whole[entries.start : entries.stop] for entries in ranges]
 
-    def scatter(self, vector: Tensor | None, size: int, dtype: torch.dtype) -> Tensor:
-        """The own entries of a vector (n,) that rank 0 has; the others pass None."""
-        width = self.width(size)
-        piece = torch.empty(width, dtype=dtype, device=self.device)
-        pieces = None
-        if vector is not None:
-            padded = torch.cat([vector, vector.new_zeros(width * self.count - size)])
-            pieces = list(padded.view(self.count, width).unbind())
-        dist.scatter(piece, pieces, 0, group=self.group)
-        return piece[: max(0, min(width, size - self.rank * width))]
-
-    def agreed(self, choice: bool) -> bool:
-        """What rank 0 chose."""
-        flag = torch.tensor([choice], dtype=torch.int64, device=self.device)
-        dist.broadcast(flag, 0, group=self.group)
-        return bool(flag.item())
+    def _padded(self, part: Tensor, size: int) -> Tensor:
+        """The part itself, or a copy with zeros behind it where it is shorter than others of a vector (n,)."""
+        missing = self._width(size) - part.numel()
+        return torch.cat([part, part.new_zeros(missing)]) if missing else part
 
 
 @dataclass(frozen=True)
@@ -168,15 +171,20 @@ class DistributedHessian:
     Args:
         objective: L at its working precision.
         theta: the point (n,), the same on every rank.
+        graph_bytes: what graphs may take on each rank.
 
     A product costs each rank its own rows' product and one sum of n float64 numbers over the ranks.
     """
 
-    def __init__(self, objective: DistributedObjective, theta: Tensor) -> None:
+    def __init__(
+        self, objective: DistributedObjective, theta: Tensor, *, graph_bytes: int = DEFAULT_GRAPH_BYTES
+    ) -> None:
         self.objective, self.theta = objective, theta.detach().clone()
         self.size = objective.num_parameters
         self.num_matvecs = 0
-        self._local = HessianOperator(objective.local, theta) if objective.has_rows else None
+        self._local = None
+        if objective.has_rows:
+            self._local = HessianOperator(objective.local, theta, graph_bytes=graph_bytes)
 
     def local_products(self, block: Tensor) -> Tensor:
         """This rank's addends of H·block[i] (k, n), float64, NaN where they are not finite; not collective."""
@@ -184,8 +192,8 @@ class DistributedHessian:
             return torch.zeros(block.shape, dtype=torch.float64, device=block.device)
         try:
             if block.shape[0] == 1:
-                return self._local.matvec(block[0]).double()[None]
-            return self._local.matmat(block).double()
+                return self._local.matvec(block[0]).to(torch.float64, copy=True).contiguous()[None]
+            return self._local.matmat(block).to(torch.float64, copy=True).contiguous()
         except NonFiniteLoss:
             # Raising on one rank would leave the others waiting; a NaN reaches them all through the sum.
             return torch.full(block.shape, torch.nan, dtype=torch.float64, device=block.device)

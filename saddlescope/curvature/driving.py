@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
+from weakref import finalize
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from saddlescope.curvature.lanczos import Matvec
 from saddlescope.curvature.member import Command, Member, Op
 from saddlescope.curvature.objective import Objective, Problem
-from saddlescope.curvature.sharding import ShardedCycle, ShouldStop, tridiagonalize_in
+from saddlescope.curvature.remote_basis import RemoteBasis
 
 ROW = "row"
 
@@ -30,7 +30,7 @@ class Driver:
 
     Attributes:
         problem: what the recipe analyses in place of the problem: the same θ and numbers, evaluated by all ranks. Its data
-            are row numbers; batches of any rows give the loss of those rows.
+            are row numbers; batches of any rows give the loss of those rows. Its bases are spread over the ranks.
     """
 
     def __init__(self, member: Member, problem: Problem) -> None:
@@ -39,6 +39,7 @@ class Driver:
         self._gradient: tuple[Tensor, Tensor] | None = None
         self._failure: BaseException | None = None
         self._num_bases = 0
+        self._unheld: list[int] = []
         self._variables = _variables(problem)
         self._all_rows = torch.arange(problem.num_examples)
         self.problem = replace(
@@ -46,39 +47,32 @@ class Driver:
             loss=lambda tensors, batch: self._loss(tensors, batch.get(ROW)),
             constants={},
             data={ROW: self._all_rows} if problem.data else {},
+            bases=self,
         )
 
     def stop(self) -> None:
         """Let the others go; the last command."""
         dist.broadcast(Command(Op.STOP).header(), 0, group=self.member.control)
 
-    def tridiagonalize(
-        self,
-        matvec: Matvec,
-        start: Tensor,
-        *,
-        num_matvecs: int,
-        should_stop: ShouldStop | None = None,
-        check_every: int = 5,
-    ) -> ShardedCycle:
-        """`lanczos.tridiagonalize` with the basis spread over the ranks; it is kept until the job ends."""
-        self._num_bases += 1
-        return tridiagonalize_in(
-            RemoteBasis(self, self._num_bases),
-            matvec,
-            start / start.norm(),
-            size=start.numel(),
-            num_matvecs=num_matvecs,
-            should_stop=should_stop,
-            check_every=check_every,
-        )
+    @property
+    def num_parts(self) -> int:
+        """Every rank keeps its part of a basis."""
+        return self.member.ranks.count
 
-    def command(self, command: Command, payload: Sequence[Tensor] = (), whole: Tensor | None = None) -> Tensor:
-        """Have all ranks carry out a command on vectors of one length."""
-        length = whole.numel() if whole is not None else payload[0].numel() if payload else 0
-        sent = replace(command, num_vectors=len(payload), length=length)
-        block = torch.stack(list(payload)) if payload else torch.empty(0)
-        return self._send(sent, block, None, whole)
+    def reserve(self, num_rows: int, like: Tensor) -> RemoteBasis:
+        """A basis spread over the ranks; they let it go when nobody here holds it any more."""
+        self._num_bases += 1
+        basis = RemoteBasis(self, self._num_bases, num_rows, like)
+        # What is collected in the middle of a command must not send another: the next command lets go first.
+        finalize(basis, self._unheld.append, self._num_bases).atexit = False
+        return basis
+
+    def command(self, command: Command, payload: Tensor | None = None, whole: Tensor | None = None) -> Tensor:
+        """Have all ranks carry out a command on a basis, with the rows (k, m) of `payload`."""
+        block = torch.empty(0) if payload is None else payload
+        if payload is not None:
+            command = replace(command, num_vectors=payload.shape[0], length=payload.shape[1])
+        return self._send(command, block, None, whole)
 
     def evaluate(
         self, op: Op, theta: Tensor, vectors: Sequence[Tensor] = (), *, rows: Tensor | None = None, index: int = 0
@@ -107,6 +101,10 @@ class Driver:
             raise self._failure
         with ExitStack() as stack:
             stack.push(self._remember)
+            while self._unheld:
+                free = Command(Op.FREE, index=self._unheld.pop())
+                dist.broadcast(free.header(), 0, group=self.member.control)
+                self.member.carry_out(free, torch.empty(0), None)
             dist.broadcast(command.header(), 0, group=self.member.control)
             if rows is not None:
                 dist.broadcast(rows, 0, group=self.member.control)
@@ -153,36 +151,6 @@ def _variables(problem: Problem) -> dict[str, int]:
     return {
         name: int(piece.storage_offset()) for name, piece in objective.tensors(objective.theta).items() if piece.numel()
     }
-
-
-class RemoteBasis:
-    """A `ShardedBasis` on all ranks as the driver sees it: vectors are whole, (n,)."""
-
-    def __init__(self, driver: Driver, index: int) -> None:
-        self.driver, self.index = driver, index
-
-    def _command(self, op: Op, vector: Tensor) -> Command:
-        return Command(op, dtype=vector.dtype, index=self.index)
-
-    def append(self, vector: Tensor) -> None:
-        self.driver.command(self._command(Op.APPEND, vector), whole=vector)
-
-    def orthogonalized(self, vector: Tensor) -> Tensor:
-        return self.driver.command(self._command(Op.ORTHOGONALIZE, vector), whole=vector)
-
-    def dot(self, first: Tensor, second: Tensor) -> float:
-        return torch.dot(first.double(), second.double()).item()
-
-    def combine(self, coefficients: Tensor) -> Tensor:
-        moved = coefficients.to(self.storage)
-        return self.driver.command(self._command(Op.COMBINE, moved), [moved])
-
-    def agreed(self, choice: bool) -> bool:
-        return choice
-
-    @property
-    def storage(self) -> Tensor:
-        return self.driver.member.bases[self.index].storage
 
 
 class _Context(Protocol):

@@ -10,6 +10,7 @@ class AnalysisError(Exception):
     ├── NonFiniteLoss
     ├── NonDeterministicLoss
     ├── NotDifferentiable
+    ├── NotAdditive
     ├── NotScalar
     └── OutOfMemory
     """
@@ -37,6 +38,12 @@ class NotDifferentiable(AnalysisError):
     """Autograd has no first or second derivative of L."""
 
     code = FailureCode.NOT_DIFFERENTIABLE
+
+
+class NotAdditive(AnalysisError):
+    """L depends on how its rows are grouped, and they are in several groups."""
+
+    code = FailureCode.LOSS_INVALID
 
 
 class NotScalar(AnalysisError):

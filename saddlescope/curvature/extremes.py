@@ -87,8 +87,8 @@ def find_extremes(
     `MODEST_ROWS` vectors, two-pass Lanczos takes the place of restarts.
     """
     storage, spent = cycle.storage, 0
-    if cycle.storage.shape[0] <= MODEST_ROWS and not (is_settled or cycle.is_exhausted) and max_matvecs >= 4:
-        start = storage[0].clone()
+    if cycle.storage.num_rows <= MODEST_ROWS and not (is_settled or cycle.is_exhausted) and max_matvecs >= 4:
+        start = storage.row(0).clone()
         del storage
         ends = outermost_vectors(matvec, start, num_matvecs=max_matvecs)
         low, high = (measured_direction(matvec, vector) for vector in ends)

@@ -138,6 +138,7 @@ def _beside_the_range(
         generator=generator,
         dtype=theta.dtype,
         device=theta.device,
+        bases=operator.objective.problem.bases,
     )
     if known is None:
         return HigherOrders(None, NO_RANGE)

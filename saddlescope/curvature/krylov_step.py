@@ -33,8 +33,7 @@ class Step:
 
 def displacement(cycle: LanczosCycle, step: Step) -> Tensor:
     """Σ y_j q_j (n,)."""
-    moved: Tensor = step.coefficients.to(cycle.basis) @ cycle.basis
-    return moved
+    return cycle.storage.combine(step.coefficients)
 
 
 class RootModel:
@@ -55,7 +54,7 @@ class RootModel:
         self.cycle, self.norm = cycle, norm
         self.slopes = -norm * left[0]  # (k,)
         self.outside = math.sqrt(max(norm**2 - self.slopes.square().sum().item(), 0.0))
-        rounding = 30 * torch.finfo(cycle.basis.dtype).eps
+        rounding = 30 * torch.finfo(cycle.storage.dtype).eps
         self.damping = max(DAMPING_RTOL, rounding) ** 2  # in units of scale²
 
     @property

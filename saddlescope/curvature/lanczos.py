@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.basis import ONE_DEVICE, Bases, Basis, WholeBasis
 from saddlescope.curvature.orthogonal import accurate_dot, accurate_norm, breakdown_tol, orthogonalize
 from saddlescope.curvature.reorthogonalization import Overlaps
 
@@ -19,13 +20,13 @@ class LanczosCycle:
     """H Q = Q T + β_k q_{k+1} e_kᵀ with orthonormal rows of `basis`.
 
     Attributes:
-        storage: (rows, n), rows > k; row j is q_{j+1}, row k is q_{k+1} unless exhausted, further rows are undefined.
+        storage: of more than k vectors; row j is q_{j+1}, row k is q_{k+1} unless exhausted, further rows are undefined.
         alpha: (k,) float64, the diagonal of T.
         beta: (k,) float64; beta[j] couples q_{j+1} and q_{j+2}, beta[k-1] belongs to the residual.
         is_exhausted: the Krylov space is invariant; β_k is zero to rounding.
     """
 
-    storage: Tensor
+    storage: Basis
     alpha: Tensor
     beta: Tensor
     is_exhausted: bool
@@ -37,7 +38,7 @@ class LanczosCycle:
     @property
     def basis(self) -> Tensor:
         """(k, n), row j is q_{j+1}."""
-        return self.storage[: self.num_steps]
+        return self.storage.rows(self.num_steps if self.storage.num_rows else 0)
 
     def ritz(self) -> RitzPairs:
         """Eigenpairs of T, with residual norms |β_k s_k| and the start vector's weights s_1²."""
@@ -51,7 +52,7 @@ class LanczosCycle:
 
     def vector(self, coefficients: Tensor) -> Tensor:
         """Σ_j c_j q_j (n,), normalized."""
-        combined = coefficients.to(self.storage) @ self.basis
+        combined = self.storage.combine(coefficients)
         return combined.div_(combined.norm())
 
     def mirrored(self) -> LanczosCycle:
@@ -60,7 +61,8 @@ class LanczosCycle:
 
     def without_basis(self) -> LanczosCycle:
         """The coefficients alone, which certificates and quadrature need; the basis' memory can go."""
-        return replace(self, storage=self.storage.new_empty(0, self.storage.shape[1]))
+        kept = self.storage
+        return replace(self, storage=WholeBasis(torch.empty(0, kept.size, dtype=kept.dtype, device=kept.device)))
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,14 @@ def tridiagonalize(
     num_matvecs: int,
     should_stop: Callable[[LanczosCycle], bool] | None = None,
     check_every: int = 5,
+    bases: Bases = ONE_DEVICE,
 ) -> LanczosCycle:
     """Tridiagonalize a symmetric operator from a start vector (n,).
 
     Costs k products and at most O(n k²) flops: a vector is made orthogonal to all before it when `Overlaps` says that it is no
     longer so. k is smaller than asked if the Krylov space is exhausted or `should_stop` says so, which is asked every
     `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those that are written, and uses no
-    further one.
+    further one; they are kept in a basis of `bases`.
 
     Raises:
         ValueError: unless 1 <= num_matvecs <= n.
@@ -105,35 +108,37 @@ def tridiagonalize(
     size = start.numel()
     if not 1 <= num_matvecs <= size:
         raise ValueError(f"num_matvecs must be between 1 and {size}, not {num_matvecs}")
-    basis = start.new_empty(num_matvecs + 1, size)
+    basis = bases.reserve(num_matvecs + 1, start)
     alpha: list[float] = []
     beta: list[float] = []
-    torch.div(start, accurate_norm(start), out=basis[0])
+    torch.div(start, accurate_norm(start), out=basis.place(0))
+    basis.keep(0)
     is_exhausted = False
     overlaps = Overlaps(start.dtype)
     for step in range(num_matvecs):
-        vector = basis[step + 1]
+        vector, current = basis.place(step + 1), basis.row(step)
         if step > 0:
-            torch.sub(matvec(basis[step]), basis[step - 1], alpha=beta[-1], out=vector)
+            torch.sub(matvec(current), basis.row(step - 1), alpha=beta[-1], out=vector)
         else:
-            vector.copy_(matvec(basis[step]))
-        alpha.append(accurate_dot(vector, basis[step]))
-        vector.sub_(basis[step], alpha=alpha[-1])
+            vector.copy_(matvec(current))
+        alpha.append(accurate_dot(vector, current))
+        vector.sub_(current, alpha=alpha[-1])
         norm = accurate_norm(vector)
         if overlaps.advance(alpha, beta, norm):
-            norm, overlap = orthogonalize(vector, basis[: step + 1])
+            norm, overlap = orthogonalize(vector, basis, step + 1)
             overlaps.orthogonalized(overlap)
         beta.append(norm)
         is_exhausted = step + 1 == size or beta[-1] <= breakdown_tol(alpha, beta, start.dtype)
         if is_exhausted:
             break
         vector.div_(beta[-1])
+        basis.keep(step + 1)
         if should_stop is not None and (step + 1) % check_every == 0 and should_stop(_cycle(basis, alpha, beta, False)):
             break
     return _cycle(basis, alpha, beta, is_exhausted)
 
 
-def _cycle(basis: Tensor, alpha: list[float], beta: list[float], is_exhausted: bool) -> LanczosCycle:
+def _cycle(basis: Basis, alpha: list[float], beta: list[float], is_exhausted: bool) -> LanczosCycle:
     return LanczosCycle(
         storage=basis,
         alpha=torch.tensor(alpha, dtype=torch.float64),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.basis import ONE_DEVICE, Bases
 from saddlescope.curvature.lanczos import Matvec, sphere_vector, tridiagonalize
 from saddlescope.curvature.orthogonal import accurate_norm
 
@@ -34,7 +35,14 @@ class Range:
 
 
 def find_range(
-    matvec: Matvec, size: int, *, zero_tol: float, generator: torch.Generator, dtype: torch.dtype, device: torch.device
+    matvec: Matvec,
+    size: int,
+    *,
+    zero_tol: float,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    device: torch.device,
+    bases: Bases = ONE_DEVICE,
 ) -> Range | None:
     """All eigenpairs with |λ| > τ of a symmetric operator (n, n) with at most 64 of them; None where there are more.
 
@@ -56,7 +64,10 @@ def find_range(
         if remainder <= zero_tol:
             return Range(torch.tensor(values, dtype=torch.float64), found.T, remainder)
         cycle = tridiagonalize(
-            lambda vector: beside(matvec(beside(vector))), start, num_matvecs=min(MAX_DISTINCT, size)
+            lambda vector: beside(matvec(beside(vector))),
+            start,
+            num_matvecs=min(MAX_DISTINCT, size),
+            bases=bases,
         )
         ritz = cycle.ritz()
         new = [index for index, value in enumerate(ritz.values.tolist()) if abs(value) > zero_tol]

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from saddlescope.curvature.distributed import DistributedHessian, DistributedObjective, Part, Ranks
+from saddlescope.curvature.memory import SHARE, available_bytes, plan_batch_size
 from saddlescope.curvature.objective import differentiate
 from saddlescope.curvature.sharding import ShardedBasis
 
@@ -27,9 +28,13 @@ class Op(IntEnum):
     LOSS_AND_GRADIENT = auto()
     DERIVATIVE = auto()
     DEPENDS = auto()
-    APPEND = auto()
-    ORTHOGONALIZE = auto()
+    RESERVE = auto()
+    FREE = auto()
+    KEEP = auto()
+    ROW = auto()
+    PROJECT_OUT = auto()
     COMBINE = auto()
+    ROTATE = auto()
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Command:
     Attributes:
         num_rows: how many rows of the data are meant, or -1 for all of them.
         index: of a basis, or of a parameter's name.
+        count: of a basis: how many vectors, or which one.
     """
 
     op: Op
@@ -48,6 +54,7 @@ class Command:
     length: int = 0
     num_rows: int = -1
     index: int = 0
+    count: int = 0
 
     def header(self) -> Tensor:
         fields = (
@@ -58,13 +65,14 @@ class Command:
             self.length,
             self.num_rows,
             self.index,
+            self.count,
         )
         return torch.tensor(fields, dtype=torch.int64)
 
     @staticmethod
     def of(header: Tensor) -> Command:
-        op, dtype, moves, num_vectors, length, num_rows, index = header.tolist()
-        return Command(Op(op), DTYPES[dtype], bool(moves), num_vectors, length, num_rows, index)
+        op, dtype, moves, *numbers = header.tolist()
+        return Command(Op(op), DTYPES[dtype], bool(moves), *numbers)
 
 
 class Member:
@@ -74,7 +82,7 @@ class Member:
         part: this rank's rows; scale and weight decay are the driver's affair.
         ranks: the processes, in the group that moves vectors.
         control: a group for the commands on CPU; its timeout is how long the driver may be busy with itself.
-        batch_size: rows a batch.
+        batch_size: rows a batch; as many as this rank's memory allows when None.
     """
 
     def __init__(self, part: Part, ranks: Ranks, *, control: dist.ProcessGroup, batch_size: int | None) -> None:
@@ -83,6 +91,7 @@ class Member:
         self.bases: dict[int, ShardedBasis] = {}
         self._objectives: dict[torch.dtype, DistributedObjective] = {}
         self._hessian: DistributedHessian | None = None
+        self._once: DistributedHessian | None = None
         self._theta = torch.empty(0)
 
     def serve(self) -> None:
@@ -101,30 +110,38 @@ class Member:
             self.carry_out(command, payload, rows)
 
     def carry_out(self, command: Command, payload: Tensor, rows: Tensor | None, whole: Tensor | None = None) -> Tensor:
-        """This rank's part of a command; the result is right on rank 0. `whole` is the driver's vector to be scattered."""
+        """This rank's part of a command; the result is right on rank 0. `whole` is the driver's vector of a basis."""
         if payload.numel():
             dist.broadcast(payload, 0, group=self.ranks.group)
-        match command.op:
-            case Op.APPEND | Op.ORTHOGONALIZE:
-                return self._in_basis(command, whole)
-            case Op.COMBINE:
-                return self.bases[command.index].combine(payload[0])
-            case _:
-                if command.moves:
-                    self._theta, payload = payload[0].clone(), payload[1:]
-                with torch.enable_grad():  # the driver calls from inside an autograd function, where it is off
-                    local = self._evaluate(command, payload, rows)
-                return self.ranks.total_on_first(local)
+        if command.op >= Op.RESERVE:
+            return self._in_basis(command, payload, whole)
+        if command.moves:
+            self._theta, payload = payload[0].clone(), payload[1:]
+        with torch.enable_grad():  # the driver calls from inside an autograd function, where it is off
+            local = self._evaluate(command, payload, rows)
+        del payload
+        self.ranks.add_up_on_first(local)
+        return local
 
-    def _in_basis(self, command: Command, whole: Tensor | None) -> Tensor:
-        shard = self.ranks.scatter(whole, command.length, command.dtype)
-        if command.index not in self.bases:
-            self.bases[command.index] = ShardedBasis(self.ranks, command.length, command.dtype)
-        basis = self.bases[command.index]
-        if command.op is Op.APPEND:
-            basis.append(shard)
-            return shard
-        return self.ranks.gather(basis.orthogonalized(shard), command.length)
+    def _in_basis(self, command: Command, payload: Tensor, whole: Tensor | None) -> Tensor:
+        """What a command on a basis answers beside what it writes into the driver's vector."""
+        index = command.index
+        match command.op:
+            case Op.RESERVE:
+                self.bases[index] = ShardedBasis(self.ranks, command.count, command.length, command.dtype)
+            case Op.FREE:
+                del self.bases[index]
+            case Op.KEEP:
+                self.bases[index].keep(command.count, whole)
+            case Op.ROW:
+                self.bases[index].row(command.count, whole)
+            case Op.PROJECT_OUT:
+                return self.bases[index].project_out(command.count, whole)
+            case Op.COMBINE:
+                self.bases[index].combine(payload[0], whole)
+            case Op.ROTATE:
+                self.bases[index].rotate(payload)
+        return torch.empty(0)
 
     def _evaluate(self, command: Command, vectors: Tensor, rows: Tensor | None) -> Tensor:
         objective, theta = self._objective(command.dtype, rows), self._theta
@@ -136,7 +153,7 @@ class Member:
             case Op.DEPENDS:
                 name = list(self.part.problem.params)[command.index]
                 depends = objective.has_rows and objective.local.depends_on(theta, name)
-                return torch.tensor([float(depends)], device=self.ranks.device)
+                return torch.tensor([float(depends)], dtype=torch.float64, device=self.ranks.device)
             case _:
                 if len(vectors) == 1:
                     return self._hessian_at(objective, theta).local_products(vectors)[0]
@@ -146,17 +163,29 @@ class Member:
         if rows is not None:
             return DistributedObjective(self.part.rows(rows), self.ranks, dtype=dtype, batch_size=self.batch_size)
         if dtype not in self._objectives:
-            self._objectives[dtype] = DistributedObjective(
-                self.part, self.ranks, dtype=dtype, batch_size=self.batch_size
-            )
+            made = DistributedObjective(self.part, self.ranks, dtype=dtype, batch_size=self.batch_size)
+            if self.batch_size is None and made.has_rows:
+                made.local.batch_size = plan_batch_size(made.local, made.theta, budget_bytes=self._graph_budget())
+            self._objectives[dtype] = made
         return self._objectives[dtype]
 
+    def _graph_budget(self) -> int:
+        """Processes on CPU share one memory."""
+        sharers = self.ranks.count if self.ranks.device.type == "cpu" else 1
+        return int(SHARE * available_bytes(self.ranks.device)) // sharers
+
     def _hessian_at(self, objective: DistributedObjective, theta: Tensor) -> DistributedHessian:
-        """With the graphs of the last point kept, as long as products are asked there."""
-        known = self._hessian
-        if known is None or known.objective is not objective or not torch.equal(known.theta.detach(), theta):
-            self._hessian = known = None  # frees the old graphs before new ones are made
+        """With graphs kept from the second product at a point on: many points are asked for one, in between."""
+        for known in (self._hessian, self._once):
+            if known is not None and known.objective is objective and torch.equal(known.theta, theta):
+                break
+        else:
+            self._once = DistributedHessian(objective, theta, graph_bytes=0)
+            return self._once
+        if known is self._once:
+            self._hessian = None  # frees the old graphs before new ones are made
             self._hessian = known = DistributedHessian(objective, theta)
+        self._once = None
         return known
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from saddlescope.curvature.errors import NonDeterministicLoss, NonFiniteLoss, NotDifferentiable
+from saddlescope.curvature.errors import NonDeterministicLoss, NonFiniteLoss, NotAdditive, NotDifferentiable
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.regrouping import disagreement
 
 NUM_LAST_BITS = 3
 CANCELLATION = 1e-9  # of h²‖v‖‖Hv‖: rows may cancel in H to this before a remainder is called a kink
@@ -31,6 +32,7 @@ class Preflight:
         matvec_noise: ‖error of Hv‖ for unit v.
         asymmetry: |wᵀHv − vᵀHw| for two random unit vectors.
         unused: names of parameters on which L does not depend.
+        regrouping: why the rows are never regrouped, though that was allowed; None where they may be.
     """
 
     loss: float
@@ -40,15 +42,17 @@ class Preflight:
     matvec_noise: float
     asymmetry: float
     unused: tuple[str, ...]
+    regrouping: str | None = None
 
 
 def preflight(objective: Objective, operator: HessianOperator, *, generator: torch.Generator) -> Preflight:
-    """Measure L, ∇L and their rounding at θ. Costs three products and six gradients.
+    """Measure L, ∇L and their rounding at θ. Costs three products, six gradients and three evaluations.
 
     Raises:
         NonFiniteLoss: L, ∇L or a product is NaN or infinite.
         NonDeterministicLoss: a second evaluation differs from the first.
         NotDifferentiable: L has no derivative by autograd, or depends on no parameter.
+        NotAdditive: L depends on how the rows are grouped, and there are several batches or devices.
     """
     theta, epsilon = operator.theta, torch.finfo(objective.dtype).eps
     loss, gradient = objective.gradient(theta)
@@ -68,6 +72,9 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
         sphere_vector(operator.size, generator=generator, dtype=objective.dtype, device=objective.device)
         for _ in range(2)
     )
+    regrouping = disagreement(objective, theta, first)
+    if regrouping is not None:
+        _stay_whole(objective, regrouping)
     product = operator.matvec(first)
     asymmetry = abs(torch.dot(second, product).item() - torch.dot(first, operator.matvec(second)).item())
     loss_spread, gradient_spread = _last_bits(objective, theta, loss, gradient, generator=generator)
@@ -90,7 +97,18 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
         matvec_noise=max((other_product - product).norm().item(), epsilon * product.norm().item()),
         asymmetry=asymmetry,
         unused=unused,
+        regrouping=regrouping,
     )
+
+
+def _stay_whole(objective: Objective, because: str) -> None:
+    """One batch of all rows is what it is, if nothing regroups it; several are no function of the data."""
+    if objective.num_batches() > 1 or objective.problem.bases.num_parts > 1:
+        raise NotAdditive(
+            f"{because}. Rows that do not count alike (ignored labels, masks, padding): let the loss sum over them and declare "
+            "reduction 'sum', or send all rows as one batch to one device"
+        )
+    objective.never_regroup()
 
 
 def _is_constant(objective: Objective, theta: Tensor, loss: float, direction: Tensor) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from saddlescope.contract.vocabulary import Reduction
 from saddlescope.curvature.backoff import with_less_memory
+from saddlescope.curvature.basis import ONE_DEVICE, Bases
 from saddlescope.curvature.errors import NotDifferentiable, NotScalar, OutOfMemory
 from saddlescope.curvature.slots import slots_of
 
@@ -38,6 +39,7 @@ class Problem:
         lower_bound: a number that L never falls below, or None when none is known.
         is_additive: the loss of all rows is the weighted sum of the losses of groups of rows; when False, L is what the
             loss gives on the batches of the asked size, and they are never regrouped.
+        bases: where the vectors of Lanczos are kept.
     """
 
     loss: BatchLoss
@@ -49,6 +51,7 @@ class Problem:
     weight_decay: float = 0.0
     lower_bound: float | None = None
     is_additive: bool = True
+    bases: Bases = ONE_DEVICE
 
     @property
     def num_examples(self) -> int:
@@ -83,7 +86,6 @@ class Objective:
         self.theta = torch.cat(
             [problem.params[slot.names[0]].detach().reshape(-1).to(self.device, dtype) for slot in self._slots]
         )
-        self.is_additive = problem.is_additive
         self.num_gradients = 0
 
     def _working(self, tensor: Tensor) -> Tensor:
@@ -125,6 +127,15 @@ class Objective:
         """The data and the constants in the working dtype."""
         return (*self._data.values(), *self._constants.values())
 
+    @property
+    def is_additive(self) -> bool:
+        """Whether rows may be regrouped."""
+        return self.problem.is_additive
+
+    def never_regroup(self) -> None:
+        """L is from now on what the loss gives on batches of this size."""
+        self.problem = replace(self.problem, is_additive=False)
+
     def halve_batches(self) -> bool:
         """Half as many rows a batch from now on; False where they may not be regrouped or are down to one."""
         if not self.is_additive or self.batch_size == 1:
@@ -154,6 +165,10 @@ class Objective:
             rows = min(size, self.num_examples - start)
             weight = self.problem.scale * (rows / self.num_examples if is_mean else 1.0)
             yield weight, {name: tensor[start : start + rows] for name, tensor in self._data.items()}
+
+    def chosen(self, rows: Tensor) -> Mapping[str, Tensor]:
+        """The rows (m,) as one batch."""
+        return {name: tensor[rows] for name, tensor in self._data.items()}
 
     def batch_loss(self, theta: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """ℓ_b(θ), a scalar tensor with its graph.

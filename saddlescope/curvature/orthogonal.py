@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.basis import Basis
+
 CHUNK = 2**16  # two of them in float64 stay in a core's cache
 KEPT_SHARE = 0.7
 
@@ -33,20 +35,19 @@ class Orthogonalized(NamedTuple):
     overlap: float
 
 
-def orthogonalize(vector: Tensor, known: Tensor) -> Orthogonalized:
-    """Make a vector (n,) orthogonal to the orthonormal rows (k, n) in place.
+def orthogonalize(vector: Tensor, basis: Basis, count: int) -> Orthogonalized:
+    """Make a vector (n,) orthogonal in place to the first `count` vectors of an orthonormal basis.
 
     Twice is enough (Kahan, Parlett), and once is as good where the norm survives the first pass (Daniel, Gragg, Kaufman,
     Stewart 1976): what a pass leaves behind is O(ε‖vector before‖ / ‖vector after‖). The caller has taken the three terms of the
-    recurrence off already, so that here the second pass is seldom needed. One pass reads `known` twice.
+    recurrence off already, so that here the second pass is seldom needed.
     """
     norm, largest = vector.norm().item(), 0.0
     for attempt in range(3):
         before = norm
-        coefficients = known @ vector  # (k,)
+        coefficients = basis.project_out(vector, count)  # (count,)
         if attempt == 0 and before > 0:
             largest = coefficients.abs().max().item() / before
-        vector.addmv_(known.T, coefficients, alpha=-1)
         norm = vector.norm().item()
         if norm > KEPT_SHARE * before:
             break

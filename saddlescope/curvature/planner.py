@@ -25,6 +25,11 @@ def feasible(chosen: Plan, num_parameters: int) -> Plan:
     return chosen
 
 
+def basis_rows(vector_bytes: int, *, bytes_per_device: int, num_devices: int = 1) -> int:
+    """How many vectors are multiplied before a restart: a device keeps its part of each, and of the one that follows."""
+    return max(2, num_devices * bytes_per_device // vector_bytes - 1)
+
+
 class EtaClock:
     """Seconds left, from the exponentially smoothed time of a product and the products that remain.
 

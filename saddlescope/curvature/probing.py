@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from saddlescope.curvature.basis import ONE_DEVICE, Bases
 from saddlescope.curvature.certificate import recurrence_slack
 from saddlescope.curvature.escape import Direction
 from saddlescope.curvature.lanczos import LanczosCycle, Matvec, sphere_vector, tridiagonalize
@@ -23,6 +24,7 @@ def probe_shares(
     num_affordable: int,
     max_probes: int,
     generator: torch.Generator,
+    bases: Bases = ONE_DEVICE,
 ) -> tuple[Shares, int]:
     """Shares from the first cycle, or from it and up to `num_affordable` − 1 more of its length; and the number of probes used.
 
@@ -30,7 +32,7 @@ def probe_shares(
     where the former is the wider. Since the first cycle decides, its interval alone and those of 2…max_probes probes share
     the failure probability, half and half. Each further probe costs as many products as the first, and its basis.
     """
-    size, storage = cycle.storage.shape[1], cycle.storage
+    size, storage = cycle.storage.size, cycle.storage
     shares = partial(spectral_shares, size=size, zero_tol=zero_tol)
     alone = failure_probability / 2 if max_probes > 1 else failure_probability
     first = shares([cycle], [1.0], failure_probability=alone)
@@ -43,7 +45,9 @@ def probe_shares(
     cycles = [cycle]
     for _ in range(num_probes - 1):
         start = sphere_vector(size, generator=generator, dtype=storage.dtype, device=storage.device)
-        cycles.append(tridiagonalize(matvec, start, num_matvecs=cycle.num_steps).without_basis())
+        probe = tridiagonalize(matvec, start, num_matvecs=cycle.num_steps, bases=bases)
+        cycles.append(probe.without_basis())
+        del probe
     norms = [probe_norm(size, generator=generator) for _ in cycles]
     return shares(cycles, norms, failure_probability=failure_probability / 2 / (max_probes - 1)), num_probes
 

@@ -17,7 +17,6 @@ from saddlescope.curvature.lanczos import LanczosCycle, Matvec, tridiagonal
 from saddlescope.curvature.orthogonal import accurate_dot, accurate_norm, orthogonalize
 
 BREAKDOWN = 10
-COLUMNS = 2**16
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Pairs:
 class KrylovSpace:
     """Orthonormal rows q_1…q_k with T = Qᵀ H Q, and the next vector; grows by one product a step, shrinks by restarts.
 
-    Takes over a cycle's storage (its rows are overwritten). Uses three vectors beside it.
+    Takes over a cycle's storage (its rows are overwritten). Uses four vectors beside it.
 
     Attributes:
         capacity: the most vectors whose products are kept.
@@ -43,7 +42,7 @@ class KrylovSpace:
 
     def __init__(self, cycle: LanczosCycle) -> None:
         self._storage = cycle.storage
-        self.capacity = cycle.storage.shape[0] - 1
+        self.capacity = cycle.storage.num_rows - 1
         self.size = cycle.num_steps
         self._matrix = torch.zeros(self.capacity + 1, self.capacity + 1, dtype=torch.float64)
         self._matrix[: self.size, : self.size] = tridiagonal(cycle.alpha, cycle.beta[:-1])
@@ -60,7 +59,7 @@ class KrylovSpace:
 
     @property
     def num_parameters(self) -> int:
-        return self._storage.shape[1]
+        return self._storage.size
 
     @property
     def dtype(self) -> torch.dtype:
@@ -89,32 +88,34 @@ class KrylovSpace:
 
     def vector(self, coefficients: Tensor) -> Tensor:
         """Σ_j c_j q_j (n,), normalized, over the first rows, as many as there are coefficients."""
-        combined = coefficients.to(self._storage) @ self._storage[: coefficients.numel()]
+        combined = self._storage.combine(coefficients)
         return combined.div_(combined.norm())
 
     def expand(self, matvec: Matvec) -> None:
         """One product: the next vector joins the basis. Neither full nor exhausted."""
         k, storage = self.size, self._storage
-        vector = matvec(storage[k]).clone(memory_format=torch.contiguous_format)
+        current = storage.row(k)
+        vector = matvec(current).clone(memory_format=torch.contiguous_format)
         self.num_matvecs += 1
         coupled = self._matrix[k, :k].nonzero().flatten().tolist()
         if len(coupled) == 1:
-            vector.sub_(storage[coupled[0]], alpha=self._matrix[k, coupled[0]].item())
+            vector.sub_(storage.row(coupled[0]), alpha=self._matrix[k, coupled[0]].item())
         elif coupled:
-            vector.addmv_(storage[:k].T, self._matrix[k, :k].to(storage), alpha=-1)
-        alpha = accurate_dot(vector, storage[k])
-        vector.sub_(storage[k], alpha=alpha)
-        beta = orthogonalize(vector, storage[: k + 1]).norm
+            vector.sub_(storage.combine(self._matrix[k, :k]))
+        alpha = accurate_dot(vector, current)
+        vector.sub_(current, alpha=alpha)
+        beta = orthogonalize(vector, storage, k + 1).norm
         self._matrix[:k, k] = self._matrix[k, :k]
         self._matrix[k, k] = alpha
         self._dropped[k] = 0.0
         self.size = k + 1
         self._matrix[k + 1, : k + 1] = 0.0
         tolerance = BREAKDOWN * torch.finfo(storage.dtype).eps * self.size**0.5
-        self.is_exhausted = self.size == storage.shape[1] or beta <= tolerance * self._scale()
+        self.is_exhausted = self.size == storage.size or beta <= tolerance * self._scale()
         if not self.is_exhausted:
             self._matrix[k + 1, k] = beta
-            torch.div(vector, beta, out=storage[k + 1])
+            torch.div(vector, beta, out=storage.place(k + 1))
+            storage.keep(k + 1)
 
     def _scale(self) -> float:
         return self._matrix[: self.size, : self.size].abs().sum(0).max().item()
@@ -124,11 +125,7 @@ class KrylovSpace:
         k, p = self.size, kept.numel()
         couplings = (self._matrix[k, :k] @ pairs.coefficients)[kept]
         dropped = (self._dropped[:k] @ pairs.coefficients.abs())[kept]
-        rotation = pairs.coefficients[:, kept].T.to(self._storage)  # (p, k)
-        for start in range(0, self._storage.shape[1], COLUMNS):  # by columns: the basis is replaced in place
-            columns = self._storage[: k + 1, start : start + COLUMNS]
-            columns[:p] = rotation @ columns[:k]
-            columns[p] = columns[k]
+        self._storage.rotate(pairs.coefficients[:, kept].T)  # (p, k)
         self._matrix.zero_()
         self._matrix[:p, :p] = torch.diag(pairs.values[kept])
         self._matrix[p, :p] = couplings
@@ -148,8 +145,9 @@ class KrylovSpace:
         self._matrix[p, :p] = 0.0
         vector = start.clone()
         for _ in range(2):  # the locked rows were combined in the working precision
-            vector.div_(orthogonalize(vector, storage[:p]).norm)
-        storage[p] = vector.div_(accurate_norm(vector))
+            vector.div_(orthogonalize(vector, storage, p).norm)
+        torch.div(vector, accurate_norm(vector), out=storage.place(p))
+        storage.keep(p)
         self.is_exhausted = False
 
 

@@ -138,7 +138,10 @@ def gradient_sampling(
     for _ in range(NOISE_DRAWS):
         signs = _balanced_signs(count, generator) * weights
         noise = scales * (signs.to(gradients) @ gradients) / count
-        noises.append(saddle_free_decrease(lambda v: scales * matvec(scales * v), noise, loss_noise=loss_noise)[0])
+        found, _ = saddle_free_decrease(
+            lambda v: scales * matvec(scales * v), noise, loss_noise=loss_noise, bases=objective.problem.bases
+        )
+        noises.append(found)
     squared, squared_error = _unbiased_square(gram)
     total = gram.sum().item() / count**2
     spread = max(gram.trace().item() / count - total, 0.0) / (count - 1)
@@ -207,7 +210,11 @@ def sampled_curvature(
     operator = HessianOperator(restricted(objective, first), objective.theta)
     start = sphere_vector(operator.size, generator=generator, dtype=objective.dtype, device=objective.device)
     cycle = tridiagonalize(
-        operator.matvec, start, num_matvecs=min(SEARCH_PRODUCTS, operator.size), should_stop=_is_settled
+        operator.matvec,
+        start,
+        num_matvecs=min(SEARCH_PRODUCTS, operator.size),
+        should_stop=_is_settled,
+        bases=objective.problem.bases,
     )
     ritz = cycle.ritz()
     vector = cycle.vector(ritz.coefficients[:, 0])

@@ -18,6 +18,7 @@ from saddlescope.curvature.knowledge import SpectralKnowledge, reach_of, toleran
 from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.operator import HessianOperator
+from saddlescope.curvature.planner import basis_rows
 from saddlescope.curvature.probing import at_least, at_most, probe_shares, proven_counts
 from saddlescope.curvature.quadrature import Share
 
@@ -112,11 +113,11 @@ def by_lanczos(
 ) -> SpectralKnowledge:
     """Extreme eigenpairs, certified bounds and shares of the spectrum from Hessian products alone.
 
-    A first reorthogonalized cycle from a uniform start, as long as the budget and `basis_bytes` allow, gives certificates and
-    quadrature; restarts sharpen the ends beyond the memory, a deflated run finds copies, and what is left of the budget
-    goes to further probes where those narrow the shares. At most `max_matvecs` products and one more for each
-    direction kept. Once `is_late`, nothing more is begun. If `is_brief`, a saddle that is proven with as many directions as wanted
-    ends the run: neither copies nor shares are looked for.
+    A first reorthogonalized cycle from a uniform start, as long as the budget and `basis_bytes` on each device allow, gives
+    certificates and quadrature; restarts sharpen the ends beyond the memory, a deflated run finds copies, and what is left of
+    the budget goes to further probes where those narrow the shares. At most `max_matvecs` products and one more for each
+    direction kept. Once `is_late`, nothing more is begun. If `is_brief`, a saddle that is proven with as many directions as
+    wanted ends the run: neither copies nor shares are looked for.
     """
     objective, n, reach = operator.objective, operator.size, reach_of(operator)
     epsilon = torch.finfo(objective.dtype).eps
@@ -147,13 +148,15 @@ def by_lanczos(
         # A sign that a bound can still prove is worth the budget; that of zero is not to be had here.
         return bound > tau if lowest > tau else lowest - bound <= BOUND_RTOL * goal.scale
 
-    rows = max(2, basis_bytes // (n * objective.theta.element_size()) - 1)
+    bases = objective.problem.bases
+    rows = basis_rows(n * objective.theta.element_size(), bytes_per_device=basis_bytes, num_devices=bases.num_parts)
     start = sphere_vector(n, generator=generator, dtype=objective.dtype, device=objective.device)
     cycle = tridiagonalize(
         operator.matvec,
         start,
         num_matvecs=min(rows, max_matvecs, n),
         should_stop=lambda known: is_settled(known) or is_late(),
+        bases=bases,
     )
     del start
     settled = cycle.is_exhausted or is_settled(cycle)
@@ -182,6 +185,7 @@ def by_lanczos(
         num_affordable=1 if is_over else 1 + (max_matvecs - spent) // steps,
         max_probes=max_probes,
         generator=generator,
+        bases=bases,
     )
     negatives, positives = proven_counts(cycle, ends.lowest, tau, error=error)
     return SpectralKnowledge(

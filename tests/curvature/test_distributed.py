@@ -1,4 +1,4 @@
-"""Several processes give the answers of one: gloo on two CPU processes, ragged rows, a sharded basis, ranks that fail."""
+"""Several processes give the answers of one: two and three CPU processes, ragged rows, a basis in parts, ranks that fail."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from saddlescope import analyze_distributed
-from saddlescope.analysis import analyze_problem
+from saddlescope.analysis import ProgressUpdate, analyze_problem
 from saddlescope.contract.jobs import Options
-from saddlescope.contract.vocabulary import Method, Reduction, Verdict
+from saddlescope.contract.vocabulary import Caution, Method, Reduction, Stage, Verdict
 from saddlescope.curvature.certificate import lambda_min_bound
 from saddlescope.curvature.distributed import DistributedHessian, DistributedObjective, Ranks, even_rows, part_of
 from saddlescope.curvature.driving import Driver
-from saddlescope.curvature.lanczos import sphere_vector, tridiagonalize
+from saddlescope.curvature.errors import NotAdditive
+from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
 from saddlescope.curvature.member import Member
+from saddlescope.curvature.noise import preflight
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
-from saddlescope.curvature.sharding import tridiagonalize_sharded
+from saddlescope.curvature.spectrum import by_lanczos
 from saddlescope.distributed import RankFailed
 
 CPU, TWO = torch.device("cpu"), ("cpu", "cpu")
-ROWS = (range(7), range(7, 10))
+THREE = ("cpu", "cpu", "cpu")
+ROWS = {2: (range(7), range(7, 10)), 3: (range(4), range(4, 4), range(4, 10))}
+VECTORS_OF_ONE = 8  # room on each device, too little for restarts on one
 DRAWN = torch.tensor([9, 0, 0, 7, 3, 3, 3, 8, 1, 2])
 Numbers = dict[str, Tensor]
 
@@ -100,14 +105,39 @@ def alone(case: str) -> Numbers:
     }
 
 
-def measure(rank: int, folder: str) -> None:
+def ends(objective: Objective, *, devices: int) -> Numbers:
+    """What Lanczos finds of `quadratic` with restarts, where `devices` times the room of one is at hand."""
+    operator, generator = HessianOperator(objective, objective.theta), torch.Generator().manual_seed(4)
+    told = by_lanczos(
+        operator,
+        preflight(objective, operator, generator=generator),
+        max_matvecs=90,
+        failure_probability=1e-3,
+        zero_tol=None,
+        num_directions=1,
+        generator=generator,
+        on_progress=lambda *_: None,
+        basis_bytes=8 * operator.size * VECTORS_OF_ONE * devices // objective.problem.bases.num_parts,
+    )
+    low, high = told.lambda_min, told.lambda_max
+    assert told.cycle is not None
+    return {
+        "ends": torch.tensor(
+            [low.estimate, low.low, low.high, high.estimate, high.low, high.high], dtype=torch.float64
+        ),
+        "steps": torch.tensor([told.cycle.num_steps, operator.num_matvecs, told.num_probes]),
+        "lowest": told.lowest_direction.vector,
+    }
+
+
+def measure(rank: int, folder: str, count: int) -> None:
     """Everything that the processes find together, left in a file by each."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    ranks, found = Ranks(rank, 2, CPU), {}
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
+    ranks, found = Ranks(rank, count, CPU), {}
     for name, (reduction, decay, batch_size) in CASES.items():
-        part = part_of(network(reduction, decay), ROWS[rank])
+        part = part_of(network(reduction, decay), ROWS[count][rank])
         objective = DistributedObjective(part, ranks, dtype=torch.float64, batch_size=batch_size)
         hessian = DistributedHessian(objective, objective.theta)
         block = directions(hessian.size, 3)
@@ -116,36 +146,24 @@ def measure(rank: int, folder: str) -> None:
         assert hessian.num_matvecs == 3
         losses = torch.tensor([loss, objective.loss(objective.theta)], dtype=torch.float64)
         found[name] = {"loss": losses, "gradient": gradient, "products": products}
-    part = part_of(quadratic(), even_rows(10, rank=rank, count=2))
-    objective = DistributedObjective(part, ranks, dtype=torch.float64)
-    hessian = DistributedHessian(objective, objective.theta)
-    cycle = tridiagonalize_sharded(hessian.matvec, start(hessian.size), ranks=ranks, num_matvecs=25)
-    found["cycle"] = {
-        "alpha": cycle.alpha,
-        "beta": cycle.beta,
-        "lowest": cycle.vector(cycle.ritz().coefficients[:, 0]),
-        "bound": torch.tensor(
-            lambda_min_bound(cycle, size=hessian.size, failure_probability=1e-3, product_error=1e-15),
-            dtype=torch.float64,
-        ),
-        "kept": torch.tensor(cycle.basis.shape),
-    }
     found["driven"] = drive(ranks)
+    found["spread"] = spread(ranks)
     torch.save(found, f"{folder}/{rank}")
     dist.destroy_process_group()
 
 
 def drive(ranks: Ranks) -> Numbers:
-    """The same from one side: the driver asks, the other rank serves."""
+    """The same from one side: the driver asks, the other ranks serve."""
     problem = network(weight_decay=0.3)
-    member = Member(part_of(problem, ROWS[ranks.rank]), ranks, control=dist.new_group(backend="gloo"), batch_size=None)
-    if ranks.rank == 1:
+    part = part_of(problem, ROWS[ranks.count][ranks.rank])
+    member = Member(part, ranks, control=dist.new_group(backend="gloo"), batch_size=None)
+    if ranks.rank > 0:
         member.serve()
         return {}
     driver = Driver(member, problem)
     objective = Objective(driver.problem, dtype=torch.float64)
     operator = HessianOperator(objective, objective.theta)
-    cycle = driver.tridiagonalize(operator.matvec, start(operator.size), num_matvecs=8)
+    cycle = tridiagonalize(operator.matvec, start(operator.size), num_matvecs=8, bases=driver)
     assert operator.num_matvecs == 8
     z = directions(operator.size, 1)[0]
     leaf = objective.theta.clone().requires_grad_()
@@ -158,6 +176,7 @@ def drive(ranks: Ranks) -> Numbers:
     found = {
         "alpha": cycle.alpha,
         "beta": cycle.beta,
+        "basis": cycle.basis,
         "lowest": cycle.vector(cycle.ritz().coefficients[:, 0]),
         "orders": torch.stack(orders),
         "three rows at a time": objective.gradient(objective.theta, batch_size=3)[1],
@@ -168,36 +187,70 @@ def drive(ranks: Ranks) -> Numbers:
     return found
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Numbers], dict[str, Numbers]]:
+def spread(ranks: Ranks) -> Numbers:
+    """A long cycle whose basis is still there at the end, and on every rank what of it is kept there."""
+    problem = quadratic()
+    part = part_of(problem, even_rows(10, rank=ranks.rank, count=ranks.count))
+    member = Member(part, ranks, control=dist.new_group(backend="gloo"), batch_size=None)
+    found: Numbers = {}
+    if ranks.rank > 0:
+        member.serve()
+    else:
+        driver = Driver(member, problem)
+        objective = Objective(driver.problem, dtype=torch.float64)
+        found = ends(objective, devices=ranks.count)
+        operator = HessianOperator(objective, objective.theta)
+        cycle = tridiagonalize(operator.matvec, start(operator.size), num_matvecs=25, bases=driver)
+        found |= {"alpha": cycle.alpha, "beta": cycle.beta, "bound": bound_of(cycle)}
+        driver.stop()
+    ((_, kept),) = member.bases.items()  # those of `ends` were let go
+    return {**found, "kept": torch.tensor(kept.storage.shape)}
+
+
+def bound_of(cycle: LanczosCycle) -> Tensor:
+    bound = lambda_min_bound(cycle, size=cycle.storage.size, failure_probability=1e-3, product_error=1e-15)
+    return torch.tensor([bound], dtype=torch.float64)
+
+
+Together = list[dict[str, Numbers]]
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=["two", "three"])
+def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Together:
     folder: Path = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(measure, args=(str(folder),), nprocs=2)
-    return torch.load(folder / "0"), torch.load(folder / "1")
-
-
-Together = tuple[dict[str, Numbers], dict[str, Numbers]]
+    torch.multiprocessing.spawn(measure, args=(str(folder), request.param), nprocs=request.param)
+    return [torch.load(folder / str(rank)) for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_loss_gradient_and_products_of_ragged_parts_are_those_of_the_whole(case: str, together: Together) -> None:
     for name, expected in alone(case).items():
         torch.testing.assert_close(together[0][case][name], expected, rtol=1e-13, atol=1e-13)
-        assert torch.equal(together[0][case][name], together[1][case][name])
+        assert all(torch.equal(together[0][case][name], rank[case][name]) for rank in together[1:])
 
 
-def test_a_sharded_basis_gives_the_coefficients_and_the_certificate_of_a_whole_one(together: Together) -> None:
+def test_a_basis_in_parts_gives_the_coefficients_and_the_certificate_of_a_whole_one(together: Together) -> None:
+    found = together[0]["spread"]
     objective = Objective(quadratic(), dtype=torch.float64)
     operator = HessianOperator(objective, objective.theta)
     cycle = tridiagonalize(operator.matvec, start(operator.size), num_matvecs=25)
-    lowest = cycle.vector(cycle.ritz().coefficients[:, 0])
-    bound = lambda_min_bound(cycle, size=operator.size, failure_probability=1e-3, product_error=1e-15)
-    for found in (rank["cycle"] for rank in together):
-        torch.testing.assert_close(found["alpha"], cycle.alpha, rtol=1e-11, atol=1e-11)
-        torch.testing.assert_close(found["beta"], cycle.beta, rtol=1e-11, atol=1e-11)
-        assert torch.dot(found["lowest"], lowest).abs().item() == pytest.approx(1.0, abs=1e-9)
-        assert found["bound"].item() == pytest.approx(bound, abs=1e-9)
-        assert found["bound"].item() <= -0.1
-        assert found["kept"].tolist() == [25, 10_000]
+    torch.testing.assert_close(found["alpha"], cycle.alpha, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(found["beta"], cycle.beta, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(found["bound"], bound_of(cycle), rtol=0, atol=1e-9)
+    assert found["bound"].item() <= -0.1
+    kept = [rank["spread"]["kept"].tolist() for rank in together]
+    assert {rows for rows, _ in kept} == {26}
+    assert sum(entries for _, entries in kept) == operator.size
+    assert max(entries for _, entries in kept) == -(-operator.size // len(together))
+
+
+def test_a_basis_that_fits_all_devices_but_not_one_is_restarted_as_on_a_device_of_that_size(together: Together) -> None:
+    found = together[0]["spread"]
+    expected = ends(Objective(quadratic(), dtype=torch.float64), devices=len(together))
+    assert found["steps"].tolist() == expected["steps"].tolist()
+    assert found["steps"][0].item() == VECTORS_OF_ONE * len(together) - 1
+    torch.testing.assert_close(found["ends"], expected["ends"], rtol=1e-8, atol=1e-8)
+    assert torch.dot(found["lowest"], expected["lowest"]).abs().item() == pytest.approx(1.0, abs=1e-7)
 
 
 def test_the_driver_sees_every_derivative_and_keeps_the_basis_elsewhere(together: Together) -> None:
@@ -207,6 +260,7 @@ def test_the_driver_sees_every_derivative_and_keeps_the_basis_elsewhere(together
     cycle = tridiagonalize(operator.matvec, start(operator.size), num_matvecs=8)
     torch.testing.assert_close(found["alpha"], cycle.alpha, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(found["beta"], cycle.beta, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found["basis"], cycle.basis, rtol=0, atol=1e-9)
     lowest = cycle.vector(cycle.ritz().coefficients[:, 0])
     assert torch.dot(found["lowest"], lowest).abs().item() == pytest.approx(1.0, abs=1e-9)
     z = directions(operator.size, 1)[0]
@@ -223,30 +277,54 @@ def test_the_driver_sees_every_derivative_and_keeps_the_basis_elsewhere(together
     assert found["depends"].tolist() == [True, True, False, True]
 
 
+def perceptron() -> Problem:
+    """A three-layer tanh network of 6,460 parameters on ten rows, in which it is far from done."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = {"A": (120, 20), "a": (120,), "B": (30, 120), "b": (30,), "C": (10, 30), "c": (10,)}
+    params = {name: 0.3 * torch.randn(shape, generator=generator).double() for name, shape in shapes.items()}
+    x, y = torch.randn(10, 20, generator=generator).double(), torch.randint(0, 10, (10,), generator=generator)
+
+    def loss(t: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        hidden = torch.tanh(torch.tanh(batch["x"] @ t["A"].T + t["a"]) @ t["B"].T + t["b"])
+        return cross_entropy(hidden @ t["C"].T + t["c"], batch["y"])
+
+    return Problem(loss=loss, params=params, data={"x": x, "y": y}, lower_bound=0.0)
+
+
 @pytest.mark.parametrize(
-    ("build", "options"),
+    ("build", "options", "devices", "verdict"),
     [
-        (network, Options(landscape=False, batch_size=4, num_escape_vectors=1)),
-        (quadratic, Options(landscape=False, method=Method.LANCZOS, max_matvecs=25, num_escape_vectors=1)),
+        (network, Options(landscape=False, batch_size=4, num_escape_vectors=1), TWO, Verdict.SADDLE),
+        (
+            quadratic,
+            Options(landscape=False, method=Method.LANCZOS, max_matvecs=25, num_escape_vectors=1),
+            THREE,
+            Verdict.SADDLE,
+        ),
+        (perceptron, Options(landscape=False, max_matvecs=60), TWO, Verdict.NOT_CRITICAL),
     ],
-    ids=["network", "quadratic"],
+    ids=["network", "quadratic", "perceptron"],
 )
-def test_two_processes_report_what_one_does(build: Callable[[], Problem], options: Options) -> None:
-    one, two = analyze_problem(build(), options), analyze_distributed(build, options, devices=TWO)
-    assert two.verdict == one.verdict == Verdict.SADDLE
-    assert [warning.code for warning in two.warnings] == [warning.code for warning in one.warnings]
-    assert two.num_examples == one.num_examples == 10
-    assert two.loss == pytest.approx(one.loss, rel=1e-13)
-    assert two.report.inertia == one.report.inertia.model_copy(update={"zero_tol": two.report.inertia.zero_tol})
-    assert two.report.numerics.num_matvecs == one.report.numerics.num_matvecs
-    assert two.report.numerics.device == "cpu, cpu"
+def test_several_processes_report_what_one_does(
+    build: Callable[[], Problem], options: Options, devices: tuple[str, ...], verdict: Verdict
+) -> None:
+    one, several = analyze_problem(build(), options), analyze_distributed(build, options, devices=devices)
+    assert several.verdict == one.verdict == verdict
+    assert [warning.code for warning in several.warnings] == [warning.code for warning in one.warnings]
+    assert several.num_examples == one.num_examples == 10
+    assert several.loss == pytest.approx(one.loss, rel=1e-13)
+    assert several.report.inertia == one.report.inertia.model_copy(update={"zero_tol": several.report.inertia.zero_tol})
+    assert several.report.numerics.num_matvecs == one.report.numerics.num_matvecs
+    assert several.report.numerics.device == ", ".join(devices)
     scale = one.report.numerics.spectral_scale
-    for mine, theirs in ((one.lambda_min, two.lambda_min), (one.lambda_max, two.lambda_max)):
+    for mine, theirs in ((one.lambda_min, several.lambda_min), (one.lambda_max, several.lambda_max)):
         assert theirs.estimate == pytest.approx(mine.estimate, abs=1e-10 * scale)
         assert theirs.low == pytest.approx(mine.low, abs=1e-9 * scale)
-    assert two.escapes[0].decrease == pytest.approx(one.escapes[0].decrease, rel=1e-6)
-    assert two.escapes[0].vector.keys() == one.escapes[0].vector.keys()
-    assert two.spectrum.num_parameters == one.spectrum.num_parameters
+    mine, theirs = one.criticality, several.criticality
+    assert theirs.predicted_decrease == pytest.approx(mine.predicted_decrease, rel=1e-6, abs=1e-12)
+    assert several.escapes[0].decrease == pytest.approx(one.escapes[0].decrease, rel=1e-6)
+    assert several.escapes[0].vector.keys() == one.escapes[0].vector.keys()
+    assert several.spectrum.num_parameters == one.spectrum.num_parameters
 
 
 def sloping() -> Problem:
@@ -285,6 +363,22 @@ def dying() -> Problem:
     return spoiled("dies")
 
 
+def test_a_rank_that_dies_between_two_vectors_of_a_basis_ends_the_job() -> None:
+    seen: list[Stage] = []
+
+    def follow(update: ProgressUpdate) -> None:
+        seen.append(update.stage)
+        if update.stage is Stage.LANCZOS:
+            for process in torch.multiprocessing.active_children():
+                if process.name == "rank 1":
+                    process.kill()
+
+    with pytest.raises(RankFailed, match=r"rank 1 ended with .* -9"):
+        analyze_distributed(perceptron, Options(max_matvecs=2000), devices=TWO, on_progress=follow)
+    assert seen[-1] is Stage.LANCZOS
+    assert torch.multiprocessing.active_children() == []
+
+
 @pytest.mark.parametrize(
     ("build", "told"),
     [(raising, r"(?s)rank 1 on cpu failed.*ValueError: row 9 is not to be had"), (dying, "rank 1 ended with .* -9")],
@@ -293,6 +387,18 @@ def test_a_rank_that_fails_ends_the_others_and_says_why(build: Callable[[], Prob
     with pytest.raises(RankFailed, match=told):
         analyze_distributed(build, Options(), devices=TWO)
     assert torch.multiprocessing.active_children() == []
+
+
+def summed() -> Problem:
+    """A sum that calls itself a mean."""
+    problem = network(Reduction.SUM)
+    return replace(problem, reduction=Reduction.MEAN)
+
+
+def test_a_loss_that_devices_cannot_share_is_refused_also_as_one_batch() -> None:
+    assert Caution.NOT_ADDITIVE in [warning.code for warning in analyze_problem(summed(), Options()).warnings]
+    with pytest.raises(NotAdditive, match="to one device"):
+        analyze_distributed(summed, Options(), devices=TWO)
 
 
 def test_rows_are_shared_out_evenly_and_in_whole_batches_where_asked() -> None:
