@@ -34,7 +34,7 @@ class Evidence:
         gap_to_bound: L less a number that it never falls below, 0 where the difference is rounding; None if none is known.
         is_found: the point is where a search of the gradient's zeros ended.
         kantorovich: the test of a regular Hessian, where it was made.
-        range_counts: (n₋, n₀, n₊) of a Hessian of low rank, on whose large kernel `kernel` was only sampled.
+        range_counts: (n₋, n₀, n₊) of a Hessian on whose large kernel `kernel` was only sampled.
         contraction: what a Newton step did, where ‖g‖ is not zero to rounding and an extremum might be claimed.
         valley: where a walk along the flat directions led, if a part of the kernel stayed silent.
         pivots: (n₋, n₀, n₊) by an independent factorization, where one was made.

@@ -234,11 +234,13 @@ def _why(obstacle: str) -> str:
 
 
 def _by_complement(evidence: Evidence, negative: int, zero: int, positive: int) -> Decision:
-    """As `_by_kernel`, in a kernel too large for a few starts to tell that nothing descends: no extremum is claimed."""
+    """As `_by_kernel`, in a kernel too large for its starts to tell that nothing descends: no extremum is claimed."""
     decision = _by_kernel(evidence, negative, zero, positive)
     if decision.verdict in (Verdict.SADDLE, Verdict.PLATEAU) or evidence.gap_to_bound == 0:
         return decision
+    if decision.verdict is Verdict.UNDECIDED:
+        return decision
+    way = "down" if decision.verdict in (Verdict.LOCAL_MINIMUM, Verdict.FLAT_MINIMUM) else "up"
     return undecided(
-        f"H is semidefinite of rank {negative + positive}; {decision.statement}: too few to exclude a way "
-        f"{'down' if positive else 'up'} there"
+        f"H is semidefinite of rank {negative + positive}; {decision.statement}: too few to exclude a way {way} there"
     )

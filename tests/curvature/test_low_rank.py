@@ -100,9 +100,29 @@ def test_a_long_chain_at_zero_is_a_plateau_that_says_what_was_tried(size: int) -
     ids=["cubic", "hidden", "down", "up", "mixed", "cubes", "Peano"],
 )
 def test_where_the_second_order_is_silent_no_minimum_is_claimed(loss: object, verdicts: set[str], size: int) -> None:
-    report = saddlescope.analyze(lambda t: loss(t["w"]), {"w": torch.zeros(6000, dtype=torch.float64)}, landscape=False)
+    report = saddlescope.analyze(lambda t: loss(t["w"]), {"w": torch.zeros(size, dtype=torch.float64)}, landscape=False)
     assert report.verdict in verdicts, report.summary
     assert report.verdict not in MINIMA
+
+
+@pytest.mark.parametrize("num_convex", [0, 3])
+@pytest.mark.parametrize("dimension", [4, 12, 13, 24, 40, 200])
+@pytest.mark.parametrize("depth", [4.2, 4.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_descent_in_a_narrow_cone_of_a_kernel_is_found_or_not_excluded(
+    num_convex: int, dimension: int, depth: float, seed: int
+) -> None:
+    """Σz⁴ − c·z₁z₂z₃z₄ falls along (1, 1, 1, 1) for c > 4, in a cone the narrower the nearer c is to 4."""
+    generator = torch.Generator().manual_seed(seed)
+    turn = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)).Q
+
+    def loss(t: Tensors) -> Tensor:
+        z = turn @ t["w"][:dimension]
+        return t["w"][dimension:].square().sum() + (z**4).sum() - depth * z[:4].prod()
+
+    origin = {"w": torch.zeros(dimension + num_convex, dtype=torch.float64)}
+    report = saddlescope.analyze(loss, origin, landscape=False, seed=seed)
+    assert report.verdict in ({"saddle"} if dimension <= 12 else {"saddle", "undecided"}), report.summary
 
 
 def test_a_loss_that_never_changes_is_still_refused() -> None:
