@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy
 import torch
 from torch import Tensor
 
-from saddlescope.curvature.orthogonal import accurate_dot, accurate_norm, breakdown_tol, orthogonalize
+from saddlescope.curvature.orthogonal import (
+    accurate_norm,
+    blocked_dot,
+    blocked_norm,
+    breakdown_tol,
+    orthogonalize,
+    orthogonalize_pair,
+)
 from saddlescope.curvature.reorthogonalization import Overlaps
 
 Matvec = Callable[[Tensor], Tensor]
@@ -94,10 +102,10 @@ def tridiagonalize(
 ) -> LanczosCycle:
     """Tridiagonalize a symmetric operator from a start vector (n,).
 
-    Costs k products and at most O(n k²) flops: a vector is made orthogonal to all before it when `Overlaps` says that it is no
-    longer so. k is smaller than asked if the Krylov space is exhausted or `should_stop` says so, which is asked every
-    `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those that are written, and uses no
-    further one.
+    Costs k products and at most O(n k²) flops: the two newest vectors are made orthogonal to all before them when `Overlaps`
+    says that they are no longer so, and every vector where it cannot tell. k is smaller than asked if the Krylov space is
+    exhausted or `should_stop` says so, which is asked every `check_every` steps. Reserves num_matvecs + 1 vectors, of which the
+    system commits those that are written, and uses no further one.
 
     Raises:
         ValueError: unless 1 <= num_matvecs <= n.
@@ -105,7 +113,7 @@ def tridiagonalize(
     size = start.numel()
     if not 1 <= num_matvecs <= size:
         raise ValueError(f"num_matvecs must be between 1 and {size}, not {num_matvecs}")
-    basis = start.new_empty(num_matvecs + 1, size)
+    basis = _reserved(num_matvecs + 1, start)
     alpha: list[float] = []
     beta: list[float] = []
     torch.div(start, accurate_norm(start), out=basis[0])
@@ -117,12 +125,14 @@ def tridiagonalize(
             torch.sub(matvec(basis[step]), basis[step - 1], alpha=beta[-1], out=vector)
         else:
             vector.copy_(matvec(basis[step]))
-        alpha.append(accurate_dot(vector, basis[step]))
+        alpha.append(blocked_dot(vector, basis[step]))
         vector.sub_(basis[step], alpha=alpha[-1])
-        norm = accurate_norm(vector)
+        norm = blocked_norm(vector)
         if overlaps.advance(alpha, beta, norm):
-            norm, overlap = orthogonalize(vector, basis[: step + 1])
-            overlaps.orthogonalized(overlap)
+            is_paired = overlaps.is_trusted and step > 0
+            made = orthogonalize_pair(basis[: step + 2]) if is_paired else orthogonalize(vector, basis[: step + 1])
+            overlaps.orthogonalized(made.overlap)
+            norm = made.norm
         beta.append(norm)
         is_exhausted = step + 1 == size or beta[-1] <= breakdown_tol(alpha, beta, start.dtype)
         if is_exhausted:
@@ -131,6 +141,17 @@ def tridiagonalize(
         if should_stop is not None and (step + 1) % check_every == 0 and should_stop(_cycle(basis, alpha, beta, False)):
             break
     return _cycle(basis, alpha, beta, is_exhausted)
+
+
+def _reserved(num_rows: int, like: Tensor) -> Tensor:
+    """Rows (num_rows, n) of undefined values, for vectors like this (n,).
+
+    NumPy asks the system for large pages and torch does not: the first writes take half the time.
+    """
+    kinds = {torch.float32: numpy.float32, torch.float64: numpy.float64}
+    if like.device.type != "cpu" or like.dtype not in kinds:
+        return like.new_empty(num_rows, like.numel())
+    return torch.from_numpy(numpy.empty((num_rows, like.numel()), kinds[like.dtype]))
 
 
 def _cycle(basis: Tensor, alpha: list[float], beta: list[float], is_exhausted: bool) -> LanczosCycle:
