@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -53,6 +54,13 @@ class Basis(Protocol):
 
     def project_out(self, vector: Tensor, count: int) -> Tensor:
         """v − QᵀQv for the first `count` vectors, in place and in one pass; Qv (count,) as it was before."""
+        ...
+
+    def project_out_newest(self, index: int) -> Tensor:
+        """`project_out` of q_index, which is kept, and of what stands in the place after it, over the vectors before q_index.
+
+        The answer is Qv (2, index) of both. Reads those vectors no more often than for one.
+        """
         ...
 
     def combine(self, coefficients: Tensor) -> Tensor:
@@ -109,6 +117,13 @@ class WholeBasis:
         vector.addmv_(known.T, coefficients, alpha=-1)
         return coefficients
 
+    def project_out_newest(self, index: int) -> Tensor:
+        """Reads the vectors twice."""
+        known, pair = self.storage[:index], self.storage[index : index + 2]
+        coefficients = pair @ known.T
+        pair.addmm_(coefficients, known, alpha=-1)
+        return coefficients
+
     def combine(self, coefficients: Tensor) -> Tensor:
         """One pass."""
         combined: Tensor = coefficients.to(self.storage) @ self.storage[: coefficients.numel()]
@@ -125,8 +140,11 @@ class OneDevice:
     num_parts = 1
 
     def reserve(self, num_rows: int, like: Tensor) -> WholeBasis:
-        """One tensor."""
-        return WholeBasis(like.new_empty(num_rows, like.numel()))
+        """One tensor. NumPy asks the system for large pages and torch does not: the first writes take half the time."""
+        kinds = {torch.float32: numpy.float32, torch.float64: numpy.float64}
+        if like.device.type != "cpu" or like.dtype not in kinds:
+            return WholeBasis(like.new_empty(num_rows, like.numel()))
+        return WholeBasis(torch.from_numpy(numpy.empty((num_rows, like.numel()), kinds[like.dtype])))
 
 
 ONE_DEVICE = OneDevice()

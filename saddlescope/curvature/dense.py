@@ -65,18 +65,32 @@ class DenseSpectrum:
         """V ← orth((H − σI)⁻¹V), σ beside the eigenvalues asked; None where their span is not found to rounding."""
         n, device = self.eigenvalues.numel(), self.eigenvalues.device
         wanted = self.eigenvalues[start:stop]
-        nudge = OFFSET * self.rounding
-        shifted = self.hessian - (wanted.mean() - nudge) * torch.eye(n, dtype=torch.float64, device=device)
-        factors, pivots = torch.linalg.lu_factor(shifted)
+        solve = self._shifted_solve(start, stop)
         generator = torch.Generator().manual_seed(0)
         vectors = torch.randn(n, stop - start, generator=generator, dtype=torch.float64).to(device)
         for _ in range(INVERSE_STEPS):
-            vectors = torch.linalg.qr(torch.linalg.lu_solve(factors, pivots, vectors)).Q
+            vectors = torch.linalg.qr(solve(vectors)).Q
         products = self.hessian @ vectors
         projected = vectors.T @ products
         residual = (products - vectors @ projected).norm().item()
         missed = (torch.linalg.eigvalsh((projected + projected.T) / 2) - wanted).abs().max().item()
         return vectors if residual <= OFFSET * self.rounding and missed <= self.rounding else None
+
+    def _shifted_solve(self, start: int, stop: int) -> Callable[[Tensor], Tensor]:
+        """V to ±(H − σI)⁻¹V. At an end of the spectrum σ lies outside it, so that Cholesky's factors do, for half the time."""
+        n, nudge = self.eigenvalues.numel(), OFFSET * self.rounding
+        wanted = self.eigenvalues[start:stop]
+        is_end = start == 0 or stop == n
+        sign = -1.0 if stop == n and start > 0 else 1.0
+        shift = (wanted[0 if sign > 0 else -1] if is_end else wanted.mean()).item() - sign * nudge
+        shifted = self.hessian * sign
+        shifted.diagonal().sub_(sign * shift)
+        if is_end:
+            factor, failed = torch.linalg.cholesky_ex(shifted)
+            if not failed:
+                return lambda vectors: torch.cholesky_solve(vectors, factor)
+        factors, pivots = torch.linalg.lu_factor(shifted)
+        return lambda vectors: torch.linalg.lu_solve(factors, pivots, vectors)
 
     @property
     def scale(self) -> float:
@@ -98,16 +112,23 @@ def dense_hessian(operator: HessianOperator, *, on_progress: Callable[[float], N
     size, dtype, device = operator.size, operator.objective.dtype, operator.theta.device
     hessian = torch.empty(size, size, dtype=torch.float64, device=device)
 
+    unit = torch.zeros(size, dtype=dtype, device=device)
+
     def unit_rows(start: int, count: int) -> Tensor:
         rows = torch.zeros(count, size, dtype=dtype, device=device)
         rows[torch.arange(count), torch.arange(start, start + count)] = 1.0
         return rows
 
-    hessian[:1] = operator.matvec(unit_rows(0, 1)[0])
+    def fill_row(index: int) -> None:
+        unit[index] = 1.0
+        hessian[index] = operator.matvec(unit)
+        unit[index] = 0.0
+
+    fill_row(0)
     began = time.perf_counter()
     single = min(4, size - 1)
     for index in range(1, 1 + single):
-        hessian[index] = operator.matvec(unit_rows(index, 1)[0])
+        fill_row(index)
     per_product = (time.perf_counter() - began) / max(single, 1)
     position = 1 + single
     if position < size and operator.row_block is None:
@@ -128,9 +149,11 @@ def dense_hessian(operator: HessianOperator, *, on_progress: Callable[[float], N
         operator.row_block = block
     while position < size:
         count = min(operator.row_block or 1, size - position)
-        rows = unit_rows(position, count)
-        with _quiet_vmap():
-            hessian[position : position + count] = operator.matmat(rows)
+        if count == 1:
+            fill_row(position)
+        else:
+            with _quiet_vmap():
+                hessian[position : position + count] = operator.matmat(unit_rows(position, count))
         position += count
         if on_progress is not None:
             on_progress(position / size)

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from saddlescope.curvature.basis import ONE_DEVICE, Bases, Basis, WholeBasis
-from saddlescope.curvature.orthogonal import accurate_dot, accurate_norm, breakdown_tol, orthogonalize
+from saddlescope.curvature.orthogonal import (
+    accurate_norm,
+    blocked_dot,
+    blocked_norm,
+    breakdown_tol,
+    orthogonalize,
+    orthogonalize_pair,
+)
 from saddlescope.curvature.reorthogonalization import Overlaps
 
 Matvec = Callable[[Tensor], Tensor]
@@ -97,10 +104,10 @@ def tridiagonalize(
 ) -> LanczosCycle:
     """Tridiagonalize a symmetric operator from a start vector (n,).
 
-    Costs k products and at most O(n k²) flops: a vector is made orthogonal to all before it when `Overlaps` says that it is no
-    longer so. k is smaller than asked if the Krylov space is exhausted or `should_stop` says so, which is asked every
-    `check_every` steps. Reserves num_matvecs + 1 vectors, of which the system commits those that are written, and uses no
-    further one; they are kept in a basis of `bases`.
+    Costs k products and at most O(n k²) flops: the two newest vectors are made orthogonal to all before them when `Overlaps`
+    says that they are no longer so, and every vector where it cannot tell. k is smaller than asked if the Krylov space is
+    exhausted or `should_stop` says so, which is asked every `check_every` steps. Reserves num_matvecs + 1 vectors, of which the
+    system commits those that are written, and uses no further one; they are kept in a basis of `bases`.
 
     Raises:
         ValueError: unless 1 <= num_matvecs <= n.
@@ -121,12 +128,14 @@ def tridiagonalize(
             torch.sub(matvec(current), basis.row(step - 1), alpha=beta[-1], out=vector)
         else:
             vector.copy_(matvec(current))
-        alpha.append(accurate_dot(vector, current))
+        alpha.append(blocked_dot(vector, current))
         vector.sub_(current, alpha=alpha[-1])
-        norm = accurate_norm(vector)
+        norm = blocked_norm(vector)
         if overlaps.advance(alpha, beta, norm):
-            norm, overlap = orthogonalize(vector, basis, step + 1)
-            overlaps.orthogonalized(overlap)
+            is_paired = overlaps.is_trusted and step > 0
+            made = orthogonalize_pair(vector, basis, step) if is_paired else orthogonalize(vector, basis, step + 1)
+            overlaps.orthogonalized(made.overlap)
+            norm = made.norm
         beta.append(norm)
         is_exhausted = step + 1 == size or beta[-1] <= breakdown_tol(alpha, beta, start.dtype)
         if is_exhausted:

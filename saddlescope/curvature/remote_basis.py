@@ -69,6 +69,13 @@ class RemoteBasis:
         """One scatter and one gather."""
         return self._driver.command(self._asking(Op.PROJECT_OUT, count), whole=vector)
 
+    def project_out_newest(self, index: int) -> Tensor:
+        """Two scatters and two gathers, and one more scatter to keep q_index as it is now."""
+        kept, newest = self._recent[index], self._recent[index + 1]
+        coefficients = torch.stack([self.project_out(vector, index) for vector in (kept, newest)])
+        self._driver.command(self._asking(Op.KEEP, index), whole=kept)
+        return coefficients
+
     def combine(self, coefficients: Tensor) -> Tensor:
         """One gather."""
         vector = self._vector()

@@ -258,7 +258,7 @@ def test_the_driver_sees_every_derivative_and_keeps_the_basis_elsewhere(together
     objective = Objective(network(weight_decay=0.3), dtype=torch.float64)
     operator = HessianOperator(objective, objective.theta)
     cycle = tridiagonalize(operator.matvec, start(operator.size), num_matvecs=8)
-    torch.testing.assert_close(found["alpha"], cycle.alpha, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found["alpha"], cycle.alpha, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(found["beta"], cycle.beta, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(found["basis"], cycle.basis, rtol=0, atol=1e-9)
     lowest = cycle.vector(cycle.ritz().coefficients[:, 0])

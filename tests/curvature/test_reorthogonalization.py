@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from saddlescope.curvature.basis import WholeBasis
 from saddlescope.curvature.lanczos import sphere_vector, tridiagonalize
-from saddlescope.curvature.orthogonal import accurate_dot, accurate_norm
+from saddlescope.curvature.orthogonal import accurate_dot, accurate_norm, blocked_dot, orthogonalize_pair
 from saddlescope.curvature.reorthogonalization import DISTRUST, LIMIT, Overlaps
 
 STEPS = 80
@@ -56,7 +57,10 @@ def walk(matvec: Callable[[Tensor], Tensor], start: Tensor) -> tuple[int, int, l
         known = torch.stack(rows)
         measured = (known.double() @ vector.double()).abs().max().item() / norm
         if overlaps.advance(alpha, beta, norm):
-            vector -= (known.double().T @ (known.double() @ vector.double())).to(vector)
+            before = known[:-1].double()
+            rows[-1] -= (before.T @ (before @ rows[-1].double())).to(vector)
+            before = torch.stack(rows).double()
+            vector -= (before.T @ (before @ vector.double())).to(vector)
             overlaps.orthogonalized(measured)
             made += 1
         else:
@@ -71,8 +75,34 @@ def walk(matvec: Callable[[Tensor], Tensor], start: Tensor) -> tuple[int, int, l
 def test_most_vectors_are_left_alone_and_their_overlaps_are_foreseen(name: str, dtype: torch.dtype) -> None:
     spectrum = SPECTRA[name].to(dtype)
     steps, made, pairs = walk(lambda v: spectrum * v, start_of(spectrum))
-    assert made <= steps // 3
+    assert made <= steps // 4
     assert all(truth <= 4 * estimate for estimate, truth in pairs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_known", [0, 1, 7])
+def test_a_pair_is_orthogonal_to_all_before_it_and_to_each_other(num_known: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    epsilon = torch.finfo(dtype).eps
+    rows = torch.linalg.qr(torch.randn(9000, num_known + 1, generator=generator, dtype=torch.float64)).Q.T
+    drawn = torch.randn(9000, generator=generator, dtype=torch.float64)
+    oblique = drawn - rows.T @ (rows @ drawn) + 40 * epsilon * rows.sum(0)
+    older = rows[-1] + 40 * epsilon * rows[:-1].sum(0)
+    stored = torch.stack([*rows[:-1], older, oblique]).to(dtype)
+    made = orthogonalize_pair(stored[-1], WholeBasis(stored), len(stored) - 2)
+    assert made.norm == pytest.approx(stored[-1].double().norm().item(), rel=16 * epsilon)
+    stored[-1] /= made.norm
+    assert largest_overlap(stored) <= 4 * epsilon
+    assert (stored[:-1].double() - rows).abs().max() <= 100 * epsilon
+
+
+def test_a_second_vector_that_lies_among_the_others_leaves_rounding_alone() -> None:
+    rows = torch.linalg.qr(torch.randn(500, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)).Q.T
+    stored = torch.cat([rows, (rows.sum(0) + 1e-9 * torch.linspace(-1, 1, 500))[None]])
+    made = orthogonalize_pair(stored[-1], WholeBasis(stored), len(stored) - 2)
+    assert 1e-9 < made.norm < 3e-8
+    assert (rows @ stored[-1] / made.norm).abs().max() <= 1e-14
+    assert made.overlap == pytest.approx(6**-0.5, rel=1e-6)
 
 
 def test_where_products_are_worse_than_rounding_estimates_are_not_believed() -> None:
@@ -95,3 +125,20 @@ def test_a_measured_overlap_beyond_trust_makes_every_later_vector_due() -> None:
     assert overlaps.advance([1.0, 1.0], [1.0], 1.0)
     overlaps.orthogonalized(0.0)
     assert overlaps.advance([1.0, 1.0, 1.0], [1.0, 1.0], 1.0)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1.0, 1e12, 1e25])
+@pytest.mark.parametrize("size", [1, 100, 2**13, 50_001])
+def test_a_blocked_inner_product_is_accurate_at_every_scale(size: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(size)
+    epsilon = torch.finfo(torch.float32).eps
+    x, y = (torch.randn(size, generator=generator) * scale for _ in range(2))
+    for first, second in ((x, y), (x, x), (torch.full_like(x, 0.1 * scale), torch.full_like(x, scale))):
+        exact = first.double() * second.double()
+        assert abs(blocked_dot(first, second) - exact.sum().item()) <= 16 * epsilon * exact.abs().sum().item()
+
+
+def test_an_inner_product_that_is_not_finite_says_so() -> None:
+    vector = torch.ones(3)
+    vector[1] = torch.nan
+    assert blocked_dot(vector, torch.ones(3)) != blocked_dot(vector, torch.ones(3))
