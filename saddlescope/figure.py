@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Escape, Landscape, Report, Spectrum
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _draw_escape(axes: Axes, escape: Escape) -> None:
     axes.plot([escape.step], [escape.loss_after], "o", color="tab:green", label="θ + step·u")
     axes.set_xlabel("step along u")
     axes.set_ylabel("loss")
-    axes.set_title(f"Escape {escape.index}, curvature {escape.curvature:.3g}")
+    axes.set_title(f"Escape {escape.index}, curvature {number(escape.curvature, 3)}")
     axes.legend()
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from html import escape as html_escaped
 from typing import TYPE_CHECKING, final
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import (
     Advice,
     Criticality,
@@ -281,10 +282,10 @@ class AnalysisReport:
 
     def _repr_html_(self) -> str:
         rows = [
-            ("loss", f"{self.loss:.6g}"),
-            ("gradient norm", f"{self.criticality.gradient_norm:.6g}"),
+            ("loss", number(self.loss, 6)),
+            ("gradient norm", number(self.criticality.gradient_norm, 6)),
             ("(n₋, n₀, n₊)", f"({self.inertia.negative}, {self.inertia.zero}, {self.inertia.positive})"),
-            ("λ min, λ max", f"{self.lambda_min.estimate:.6g}, {self.lambda_max.estimate:.6g}"),
+            ("λ min, λ max", f"{number(self.lambda_min.estimate, 6)}, {number(self.lambda_max.estimate, 6)}"),
             ("advice", f"{self.advice.action.value}: {self.advice.because}"),
         ]
         cells = "".join(f"<tr><th>{html_escaped(name)}</th><td>{html_escaped(value)}</td></tr>" for name, value in rows)

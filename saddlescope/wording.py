@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Advice, ReportWarning
 from saddlescope.contract.vocabulary import Action, Caution, Verdict
 from saddlescope.curvature.escape import EscapePath
@@ -31,8 +32,8 @@ def summary(findings: Findings) -> str:
     search, verdict = findings.found.search, findings.found.checkpoint.decision.verdict
     itself = "not critical" if verdict is Verdict.NOT_CRITICAL else verdict.value
     return (
-        f"The checkpoint itself is {itself}; this is the verdict on the critical point found {search.distance:.3g} away "
-        f"({search.relative_distance:.2g} of its size). {_of_the_point(findings)}"
+        f"The checkpoint itself is {itself}; this is the verdict on the critical point found {number(search.distance, 3)} away "
+        f"({number(search.relative_distance, 2)} of its size). {_of_the_point(findings)}"
     )
 
 
@@ -41,7 +42,7 @@ def statement(findings: Findings) -> str:
     text = findings.decision.statement
     if findings.found is None:
         return text
-    return f"at the critical point found {findings.found.search.distance:.3g} from the checkpoint: {text}"
+    return f"at the critical point found {number(findings.found.search.distance, 3)} from the checkpoint: {text}"
 
 
 def _of_the_point(findings: Findings) -> str:
@@ -50,13 +51,14 @@ def _of_the_point(findings: Findings) -> str:
     if decision.verdict is Verdict.SADDLE and decision.order == 2 and knowledge.inertia is not None:
         negative = knowledge.inertia[0]
         verb = "is" if negative == 1 else "are"
-        text = f"{name}: {negative} of {n} curvatures {verb} negative (lowest {knowledge.lambda_min.estimate:.4g})"
+        text = f"{name}: {negative} of {n} curvatures {verb} negative (lowest {number(knowledge.lambda_min.estimate)})"
     elif decision.verdict is Verdict.SADDLE and decision.order == 2:
-        text = f"{name}: a direction of curvature {knowledge.lambda_min.estimate:.4g} is proven"
+        text = f"{name}: a direction of curvature {number(knowledge.lambda_min.estimate)} is proven"
     else:
         text = f"{name}: {decision.statement}"
     if best is not None and decision.verdict not in (Verdict.LOCAL_MINIMUM, Verdict.FLAT_MINIMUM):
-        text += f"; a step of {best.step:.4g} along the escape takes the loss from {best.loss_before:.4g} to {best.loss_after:.4g}"
+        before, after = number(best.loss_before), number(best.loss_after)
+        text += f"; a step of {number(best.step)} along the escape takes the loss from {before} to {after}"
     return text + "."
 
 
@@ -64,11 +66,11 @@ def advice(findings: Findings) -> Advice:
     """What to do at the checkpoint, from measured decreases."""
     verdict, best, gained = findings.decision.verdict, findings.best_path, findings.descent_decrease
     escaped = best.decrease if best is not None else 0.0
-    compared = f"one escape lowers the loss by {escaped:.4g}, one line-searched gradient step by {gained:.4g}"
+    compared = f"one escape lowers the loss by {number(escaped)}, one line-searched gradient step by {number(gained)}"
     if findings.found is not None and verdict in (Verdict.LOCAL_MINIMUM, Verdict.FLAT_MINIMUM):
         left = findings.found.checkpoint.measured.loss - findings.measured.loss
         if left > 0:
-            reason = f"a minimum lies {findings.found.search.distance:.3g} away, {left:.4g} lower than the checkpoint"
+            reason = f"a minimum lies {number(findings.found.search.distance, 3)} away, {number(left)} lower than the checkpoint"
             return Advice(action=Action.CONTINUE, because=reason)
         return Advice(action=Action.INSPECT, because="the minimum found lies no lower than the checkpoint")
     if verdict in (Verdict.LOCAL_MINIMUM, Verdict.FLAT_MINIMUM):

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.bells import Bells
+from service.drawn import Drawn
 from service.metrics import Metrics
 from service.rates import Rates
 from service.receptions import Receptions
@@ -39,6 +40,7 @@ class Parts:
     commits: SharedCommits
     bells: Bells
     rates: Rates
+    drawn: Drawn
 
     def close(self) -> None:
         """Ring for what was accepted, then let go of broker and database."""
@@ -74,6 +76,7 @@ def open_parts(settings: Settings) -> Parts:
         commits=commits,
         bells=Bells(doorbell, commits, metrics),
         rates=Rates(settings.broker_url),
+        drawn=Drawn(),
     )
 
 

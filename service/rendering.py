@@ -10,10 +10,10 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from saddlescope.contract.numerals import number
 from service.answer_headers import STANDARD_HEADERS
 from service.parts import Parts
 from service.sessions import form_token, set_cookie, visit_of
-from service.svg import number
 
 # Beyond that of every answer: modules of ours, which ask this service alone.
 _POLICY = STANDARD_HEADERS["content-security-policy"] + "; script-src 'self'; connect-src 'self'"
@@ -28,6 +28,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # they are those of the running version
     )
     environment.filters["number"] = number
     environment.filters["segment"] = lambda text: quote(text, safe="")

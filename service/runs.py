@@ -105,17 +105,17 @@ def run_history(parts: Parts, project: str, run_id: str, base: str) -> RunHistor
         name=name_of(points),
         jobs=tuple(
             RunPoint(
-                job=point.job.id,
-                step=None if point.job.run is None else point.job.run.step,
-                status=point.job.status,
-                verdict=point.job.verdict,
+                job=point.id,
+                step=point.step,
+                status=point.status,
+                verdict=point.verdict,
                 loss=None if point.numbers is None else point.numbers.loss,
                 gradient_norm=None if point.numbers is None else point.numbers.gradient_norm,
                 minimum_ratio=None if point.numbers is None else point.numbers.minimum_ratio,
                 lambda_min=None if point.numbers is None else point.numbers.lambda_min,
                 lambda_max=None if point.numbers is None else point.numbers.lambda_max,
-                created_at=point.job.created_at,
-                url=f"{base}/v1/jobs/{point.job.id}",
+                created_at=point.created_at,
+                url=f"{base}/v1/jobs/{point.id}",
             )
             for point in points
         ),
@@ -135,5 +135,4 @@ def points_of(parts: Parts, project: str, run_id: str) -> tuple[StoredPoint, ...
 
 def name_of(points: Sequence[StoredPoint]) -> str | None:
     """The last name that the run was given."""
-    names = [point.job.run.name for point in points if point.job.run is not None and point.job.run.name is not None]
-    return names[-1] if names else None
+    return next((point.name for point in reversed(points) if point.name is not None), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -119,14 +118,6 @@ def path_data(points: Iterable[Point], *, is_closed: bool = False) -> str:
     if moves:
         said.append("l" + " ".join(moves).replace(" -", "-"))
     return "".join(said) + ("z" if is_closed else "")
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Four significant digits, or as many as told, with a true minus sign."""
-    short = f"{value:.{digits}g}"
-    # The largest floats round up to more than a float can be.
-    rounded = short if math.isinf(float(short)) else f"{float(short):.{max(digits, 7)}g}"
-    return rounded.replace("-", "−")
 
 
 def text_width(content: str, size: float = TEXT_SIZE) -> float:

@@ -15,6 +15,8 @@ from store.jobs import Cursor, Order, Page, list_jobs
 from store.numbers import NUMBER_COLUMNS, REPORTS, ReportNumbers, complete, find_numbers
 from store.records import JOB_COLUMNS, JOBS, JobRow, job_row
 
+_BATCH = 500  # of the variables of a statement
+
 
 class SortKey(StrEnum):
     """What a list is sorted by; a list by a number holds the jobs that have it."""
@@ -120,16 +122,26 @@ def list_grouped(
     return Page(items=items, has_more=has_more, next=Cursor(items[-1].newest.job.id) if has_more else None)
 
 
-def list_measured(session: Session, *, project: str, filters: JobFilters, limit: int) -> tuple[MeasuredJob, ...]:
-    """The newest jobs that have a report, at most `limit`."""
+def list_measured(session: Session, *, project: str, filters: JobFilters, limit: int) -> tuple[str, ...]:
+    """The ids of the newest jobs that have a report, at most `limit`."""
+    query = filtered(select(JOBS.c.id), project, filters).where(JOBS.c.verdict.is_not(None))
+    return tuple(session.scalars(query.order_by(JOBS.c.id.desc()).limit(limit)))
+
+
+def find_measured(session: Session, *, project: str, ids: Sequence[str]) -> tuple[MeasuredJob, ...]:
+    """Those of some jobs that the project has and that have a report, in the order of the ids."""
     # Of thousands of jobs a picture needs these columns alone.
     own = (JOBS.c.id, JOBS.c.verdict, JOBS.c.run_id, JOBS.c.run_step, JOBS.c.run_name)
-    query = filtered(select(*own, *NUMBER_COLUMNS).join(REPORTS, REPORTS.c.job_id == JOBS.c.id), project, filters)
-    rows = session.execute(query.order_by(JOBS.c.id.desc()).limit(limit)).all()
-    numbers = complete(session, {row.id: row for row in rows})
+    query = select(*own, *NUMBER_COLUMNS).join(REPORTS, REPORTS.c.job_id == JOBS.c.id).where(JOBS.c.project == project)
+    rows = {
+        row.id: row
+        for start in range(0, len(ids), _BATCH)
+        for row in session.execute(query.where(JOBS.c.id.in_(ids[start : start + _BATCH])))
+    }
+    numbers = complete(session, rows)
     return tuple(
         MeasuredJob(row.id, Verdict(row.verdict), row.run_id, row.run_step, row.run_name, numbers[row.id])
-        for row in rows
+        for row in (rows[job_id] for job_id in ids if job_id in rows)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypedDict
 
 from sqlalchemy import Row, select
@@ -32,6 +33,7 @@ class NumberColumns(TypedDict):
     ratio_high: float
 
 
+_told = attrgetter(*NumberColumns.__annotations__)
 NUMBER_COLUMNS = tuple(REPORTS.c[name] for name in NumberColumns.__annotations__)
 
 
@@ -87,11 +89,7 @@ def find_numbers(session: Session, job_ids: Sequence[str]) -> Mapping[str, Repor
 def complete(session: Session, rows: Mapping[str, Row[tuple[object, ...]]]) -> Mapping[str, ReportNumbers]:
     """Rows of NUMBER_COLUMNS by job; of a row that lacks some, the report itself is read."""
     lacking = [job_id for job_id, row in rows.items() if row.is_critical is None]
-    found = {
-        job_id: ReportNumbers(*(getattr(row, column.name) for column in NUMBER_COLUMNS))
-        for job_id, row in rows.items()
-        if row.is_critical is not None
-    }
+    found = {job_id: ReportNumbers(*_told(row)) for job_id, row in rows.items() if row.is_critical is not None}
     for start in range(0, len(lacking), _BATCH):
         reports = session.execute(
             select(StoredReport.job_id, StoredReport.report).where(

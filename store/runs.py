@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.numbers import ReportNumbers, find_numbers
-from store.records import JOB_COLUMNS, JOBS, JobRow, job_row
+from saddlescope.contract.vocabulary import JobStatus, Verdict
+from store.numbers import NUMBER_COLUMNS, REPORTS, ReportNumbers, complete
+from store.records import JOBS
 from store.tables import Job
 
 
@@ -24,8 +25,23 @@ class RunRow:
 
 
 @dataclass(frozen=True)
+class NamedRun:
+    """A run, and the name that its newest job gave it."""
+
+    id: str
+    name: str | None
+
+
+@dataclass(frozen=True)
 class RunPoint:
-    job: JobRow
+    """What a chart of a run says of one of its jobs."""
+
+    id: str
+    status: JobStatus
+    verdict: Verdict | None
+    step: int | None
+    name: str | None
+    created_at: datetime
     numbers: ReportNumbers | None
 
 
@@ -66,14 +82,42 @@ def list_runs(session: Session, *, project: str, limit: int) -> tuple[RunRow, ..
     )
 
 
+def name_runs(session: Session, *, project: str, limit: int) -> tuple[NamedRun, ...]:
+    """The project's runs, the one with the newest job first: all that a choice among them has to say."""
+    newest = (
+        select(func.max(Job.id).label("id"))
+        .where(Job.project == project, Job.run_id.is_not(None))
+        .group_by(Job.run_id)
+        .order_by(func.max(Job.id).desc())
+        .limit(limit)
+        .subquery()
+    )
+    rows = session.execute(
+        select(JOBS.c.run_id, JOBS.c.run_name).join(newest, newest.c.id == JOBS.c.id).order_by(JOBS.c.id.desc())
+    )
+    return tuple(NamedRun(row.run_id, row.run_name) for row in rows)
+
+
 def run_points(session: Session, *, project: str, run: str, limit: int) -> tuple[RunPoint, ...]:
     """The jobs of a run by step (those without one last), then by creation; at most `limit`, the latest."""
+    own = (JOBS.c.id, JOBS.c.status, JOBS.c.verdict, JOBS.c.run_step, JOBS.c.run_name, JOBS.c.created_at)
     rows = session.execute(
-        select(*JOB_COLUMNS)
+        select(*own, REPORTS.c.job_id.label("report"), *NUMBER_COLUMNS)
+        .outerjoin(REPORTS, REPORTS.c.job_id == JOBS.c.id)
         .where(JOBS.c.project == project, JOBS.c.run_id == run)
         .order_by(JOBS.c.run_step.desc().nulls_first(), JOBS.c.id.desc())
         .limit(limit)
+    ).all()[::-1]
+    numbers = complete(session, {row.id: row for row in rows if row.report is not None})
+    return tuple(
+        RunPoint(
+            id=row.id,
+            status=JobStatus(row.status),
+            verdict=None if row.verdict is None else Verdict(row.verdict),
+            step=row.run_step,
+            name=row.run_name,
+            created_at=row.created_at,
+            numbers=numbers.get(row.id),
+        )
+        for row in rows
     )
-    jobs = [job_row(job) for job in rows][::-1]
-    numbers = find_numbers(session, [job.id for job in jobs])
-    return tuple(RunPoint(job=job, numbers=numbers.get(job.id)) for job in jobs)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from saddlescope.client.transport import Body
 from saddlescope.contract.jobs import Job
+from saddlescope.contract.numerals import number
 
 
 def is_terminal() -> bool:
@@ -65,7 +66,7 @@ def numbers(job: Job) -> str:
     if job.progress is not None and job.progress.matvecs:
         words.append(f"{job.progress.matvecs} products")
     if job.partial is not None and job.partial.lambda_min is not None:
-        words.append(f"λ min {job.partial.lambda_min:.4g}")
+        words.append(f"λ min {number(job.partial.lambda_min)}")
     if job.progress is not None and job.progress.eta_seconds is not None:
         words.append(f"about {job.progress.eta_seconds:.0f} s left")
     return ", ".join(words)

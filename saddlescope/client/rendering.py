@@ -12,6 +12,7 @@ from rich.text import Text
 from saddlescope.client.comparison import Comparison
 from saddlescope.client.progress import numbers
 from saddlescope.contract.jobs import Job
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import ExtremeEigenvalue, Report, Spectrum
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 
@@ -45,10 +46,13 @@ def _facts(report: Report) -> Iterable[tuple[str, str]]:
     inertia, ratio, critical = report.inertia, report.minimum_ratio, report.criticality
     about = "" if inertia.exact else "not counted, estimated "
     yield "parameters, examples", f"{report.num_parameters:,}, {report.num_examples:,}"
-    yield "loss", f"{report.loss:.6g}"
+    yield "loss", number(report.loss, 6)
     yield "critical", f"{'yes' if critical.is_critical else 'no'}: {critical.rule}"
     yield "curvatures − 0 +", f"{about}{inertia.negative:,}  {inertia.zero:,}  {inertia.positive:,}"
-    yield "minimum ratio", f"{ratio.estimate:.4g}" + ("" if ratio.exact else f" in [{ratio.low:.4g}, {ratio.high:.4g}]")
+    yield (
+        "minimum ratio",
+        number(ratio.estimate) + ("" if ratio.exact else f" in [{number(ratio.low)}, {number(ratio.high)}]"),
+    )
     yield "λ min", _between(report.lambda_min)
     yield "λ max", _between(report.lambda_max)
     yield "evidence", f"{report.evidence.strength.value}, order {report.evidence.order}: {report.evidence.statement}"
@@ -62,11 +66,11 @@ def _facts(report: Report) -> Iterable[tuple[str, str]]:
 
 
 def _between(value: ExtremeEigenvalue) -> str:
-    low = "−∞" if value.low is None else f"{value.low:.6g}"
-    high = "∞" if value.high is None else f"{value.high:.6g}"
+    low = "−∞" if value.low is None else number(value.low, 6)
+    high = "∞" if value.high is None else number(value.high, 6)
     if low == high:
         return low
-    return f"{value.estimate:.6g} in [{low}, {high}], confidence {value.confidence:g}"
+    return f"{number(value.estimate, 6)} in [{low}, {high}], confidence {value.confidence:g}"
 
 
 def _escapes(report: Report) -> Table:
@@ -84,7 +88,9 @@ def _escapes(report: Report) -> Table:
             escape.predicted_decrease,
             escape.decrease,
         )
-        table.add_row(str(escape.index), *(f"{value:.5g}" for value in values), style="" if escape.verified else "dim")
+        table.add_row(
+            str(escape.index), *(number(value, 5) for value in values), style="" if escape.verified else "dim"
+        )
     return table
 
 
@@ -122,18 +128,18 @@ def spectrum_table(spectrum: Spectrum, *, rows: int) -> RenderableType:
     values: list[tuple[str, ...]]
     if spectrum.eigenvalues is not None:
         heading = f"All {len(spectrum.eigenvalues):,} eigenvalues"
-        values = [(f"{value:.8g}",) for value in spectrum.eigenvalues]
+        values = [(number(value, 8),) for value in spectrum.eigenvalues]
     else:
         heading = f"{len(spectrum.ritz)} Ritz values of {spectrum.num_parameters:,} eigenvalues"
         table.add_column("residual norm", justify="right")
-        values = [(f"{pair.value:.8g}", f"{pair.residual_norm:.2g}") for pair in spectrum.ritz]
+        values = [(number(pair.value, 8), number(pair.residual_norm, 2)) for pair in spectrum.ritz]
     if len(values) > rows:
         half = rows // 2
         values = [*values[:half], ("…",), *values[-(rows - half) :]]
         heading += f", the {half} lowest and {rows - half} highest"
     for row in values:
         table.add_row(*row)
-    return Group(Text(f"{heading}; zero tolerance {spectrum.zero_tol:.3g}"), table)
+    return Group(Text(f"{heading}; zero tolerance {number(spectrum.zero_tol, 3)}"), table)
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -144,7 +150,7 @@ def comparison_table(comparison: Comparison) -> Table:
     for difference in comparison.differences:
         values = (difference.before, difference.after)
         shown = (
-            f"{value:.6g}" if isinstance(value, float) else f"{'' if value is None else value}" for value in values
+            number(value, 6) if isinstance(value, float) else f"{'' if value is None else value}" for value in values
         )
         table.add_row(difference.name.replace("_", " "), *shown, style="dim" if difference.is_equal else "bold")
     return table

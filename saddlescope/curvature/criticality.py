@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from saddlescope.contract.numerals import number
 from saddlescope.curvature.basis import ONE_DEVICE, Bases
 from saddlescope.curvature.lanczos import sphere_vector, tridiagonalize
 from saddlescope.curvature.noise import Preflight
@@ -88,18 +89,20 @@ def assess(
     is_bounded_only = False
     if gradient_tol is not None:
         is_critical = norm <= gradient_tol
-        rule = f"‖g‖ = {norm:.3g} {'≤' if is_critical else '>'} gradient_tol = {gradient_tol:.3g}"
+        rule = f"‖g‖ = {number(norm, 3)} {'≤' if is_critical else '>'} gradient_tol = {number(gradient_tol, 3)}"
     elif norm <= measured.gradient_floor:
         is_critical = True
-        rule = f"‖g‖ = {norm:.3g} is zero to rounding (floor {measured.gradient_floor:.3g})"
+        rule = f"‖g‖ = {number(norm, 3)} is zero to rounding (floor {number(measured.gradient_floor, 3)})"
     else:
         threshold = max(measured.loss_noise, sampling_decrease, critical_rtol * reference)
         is_critical = decrease <= threshold
-        source = f"{critical_rtol:.3g} of the reference decrease {reference:.3g}"
+        source = f"{number(critical_rtol, 3)} of the reference decrease {number(reference, 3)}"
         if sampling_decrease == threshold:
             source = "which the choice of rows alone could make it appear to"
         is_bounded_only = num_products < min(KRYLOV_PRODUCTS, objective.num_parameters)
-        rule = f"the gradient can buy {decrease:.3g} {'≤' if is_critical else '>'} {threshold:.3g}, {source}"
+        rule = (
+            f"the gradient can buy {number(decrease, 3)} {'≤' if is_critical else '>'} {number(threshold, 3)}, {source}"
+        )
     return Criticality(
         is_critical=is_critical,
         gradient_norm=norm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.vocabulary import Strength, Verdict
 from saddlescope.curvature.evidence import Decision, Evidence, undecided
 
@@ -16,7 +17,7 @@ def where_newton_converges(decision: Decision, evidence: Evidence) -> Decision:
     test = evidence.kantorovich
     if test is not None and test.holds:
         return decision
-    h = "unknown" if test is None else f"{test.h:.3g}"
+    h = "unknown" if test is None else number(test.h, 3)
     return undecided(
         f"{decision.statement}, yet the Newton–Kantorovich test does not show that a critical point of this kind is there "
         f"(h = {h}, above ½): it may be degenerate"
@@ -39,12 +40,12 @@ def of_the_population(decision: Decision, evidence: Evidence) -> Decision:
     if not sampled.is_below(tau):
         return undecided(
             f"over these rows: saddle ({decision.statement}); on rows it was not chosen on, the lowest direction has curvature "
-            f"{sampled.mean:.3g} ± {sampled.standard_error:.2g}, not surely negative"
+            f"{number(sampled.mean, 3)} ± {number(sampled.standard_error, 2)}, not surely negative"
         )
     return replace(
         decision,
         strength=Strength.PROBABILISTIC,
         failure_probability=sampled.failure_probability,
-        statement=f"{decision.statement}; on rows it was not chosen on, the lowest direction has curvature {sampled.mean:.3g} ± "
-        f"{sampled.standard_error:.2g}",
+        statement=f"{decision.statement}; on rows it was not chosen on, the lowest direction has curvature "
+        f"{number(sampled.mean, 3)} ± {number(sampled.standard_error, 2)}",
     )

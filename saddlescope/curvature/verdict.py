@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.vocabulary import Strength, Verdict
 from saddlescope.curvature.contraction import UNTRIED, Contraction
 from saddlescope.curvature.criticality import FLAT_SHARE, TRUST_RADIUS, Criticality
@@ -52,9 +53,10 @@ def _no_point_near(contraction: Contraction) -> str:
     if contraction is UNTRIED:
         return "there was no time for the Newton step that tells whether a critical point is near"
     if contraction.distance > TRUST_RADIUS:
-        fault = f"a Newton step is {contraction.distance:.3g} times as long as θ"
+        fault = f"a Newton step is {number(contraction.distance, 3)} times as long as θ"
     else:
-        fault = f"a Newton step leaves {contraction.after:.3g} of a decrement of {contraction.before:.3g}, more than a quarter"
+        left, decrement = number(contraction.after, 3), number(contraction.before, 3)
+        fault = f"a Newton step leaves {left} of a decrement of {decrement}, more than a quarter"
     return f"{fault}, so that no critical point need be near: train on, or ask for a critical point search"
 
 
@@ -82,16 +84,16 @@ def _by_inertia(evidence: Evidence) -> Decision:
             2,
             proved,
             0.0,
-            f"{negative} of {total} eigenvalues lie below −{tau:.3g} and {positive} above {tau:.3g}",
+            f"{negative} of {total} eigenvalues lie below −{number(tau, 3)} and {positive} above {number(tau, 3)}",
         )
     if evidence.pivots is not None and evidence.pivots != evidence.inertia:
         return undecided(
-            f"the eigenvalues are (negative, zero, positive) = {evidence.inertia} at {tau:.3g}, the pivots of a factorization "
-            f"{evidence.pivots}: rounding decides"
+            f"the eigenvalues are (negative, zero, positive) = {evidence.inertia} at {number(tau, 3)}, the pivots of a "
+            f"factorization {evidence.pivots}: rounding decides"
         )
     if not zero:
         verdict = Verdict.LOCAL_MINIMUM if positive else Verdict.LOCAL_MAXIMUM
-        side = f"above {tau:.3g}" if positive else f"below −{tau:.3g}"
+        side = f"above {number(tau, 3)}" if positive else f"below −{number(tau, 3)}"
         return Decision(verdict, 2, proved, 0.0, f"all {total} eigenvalues lie {side}")
     if evidence.range_counts is not None:
         return _by_complement(evidence, negative, zero, positive)
@@ -103,11 +105,13 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
     finding, numerical = evidence.kernel, Strength.NUMERICAL
     is_strict = finding is not None and finding.order == 4 and finding.is_definite and finding.lowest > 0
     if evidence.gap_to_bound == 0 and positive and not is_strict:
-        return _at_the_bound(f"{zero} of {negative + zero + positive} eigenvalues are zero to {evidence.zero_tol:.3g}")
+        return _at_the_bound(
+            f"{zero} of {negative + zero + positive} eigenvalues are zero to {number(evidence.zero_tol, 3)}"
+        )
     if finding is None:
         return undecided(
-            f"{zero} eigenvalues are zero to {evidence.zero_tol:.3g} and the others have one sign; orders three and four "
-            f"decide then, {evidence.kernel_obstacle}"
+            f"{zero} eigenvalues are zero to {number(evidence.zero_tol, 3)} and the others have one sign; orders three "
+            f"and four decide then, {evidence.kernel_obstacle}"
         )
     tried = (
         f"{finding.num_directions} direction{'s' if finding.num_directions > 1 else ''} of a kernel of dimension {zero}"
@@ -132,7 +136,7 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
             finding.order,
             numerical,
             0.0,
-            f"the {name} derivative along a kernel direction is {value:.3g}",
+            f"the {name} derivative along a kernel direction is {number(value, 3)}",
         )
     if finding.order == 4 and finding.is_definite:
         verdict = Verdict.LOCAL_MINIMUM if finding.lowest > 0 else Verdict.LOCAL_MAXIMUM
@@ -141,14 +145,14 @@ def _by_kernel(evidence: Evidence, negative: int, zero: int, positive: int) -> D
             4,
             numerical,
             0.0,
-            f"the reduced fourth derivative keeps one sign, at least {finding.lowest:.3g}, in {tried}"
+            f"the reduced fourth derivative keeps one sign, at least {number(finding.lowest, 3)}, in {tried}"
             if finding.lowest > 0
-            else f"the reduced fourth derivative is at most {finding.highest:.3g} in {tried}",
+            else f"the reduced fourth derivative is at most {number(finding.highest, 3)} in {tried}",
         )
     if positive or negative or finding.order == 4:
         return _flat_extremum(evidence, tried, is_minimum=positive > 0 or finding.has_ascent)
     lower = (
-        f"; yet L falls by {evidence.probe_decrease:.3g} within a relative radius of 1"
+        f"; yet L falls by {number(evidence.probe_decrease, 3)} within a relative radius of 1"
         if evidence.probe_decrease > 0
         else ""
     )
@@ -161,10 +165,10 @@ def _flat_extremum(evidence: Evidence, tried: str, *, is_minimum: bool) -> Decis
     step, change = ("descent", "falls") if is_minimum else ("ascent", "rises")
     if valley is not None and valley.change > 0:
         return undecided(
-            f"no {step} to order 4 in {tried}; yet on the floor of a flat valley L {change} by {valley.change:.3g} at a relative "
-            f"distance of {valley.radius:.2g}: orders beyond four decide, or a slope that rounding hides"
+            f"no {step} to order 4 in {tried}; yet on the floor of a flat valley L {change} by {number(valley.change, 3)} "
+            f"at a relative distance of {number(valley.radius, 2)}: orders beyond four decide, or a slope that rounding hides"
         )
-    side = f"below −{tau:.3g}" if is_minimum else f"above {tau:.3g}"
+    side = f"below −{number(tau, 3)}" if is_minimum else f"above {number(tau, 3)}"
     walked = (
         f"; nor at a finite distance along {valley.num_directions} of its flat directions" if valley is not None else ""
     )
@@ -195,7 +199,8 @@ def _by_bounds(evidence: Evidence) -> Decision:
             2,
             Strength.PROVED,
             0.0,
-            f"a direction of curvature at most {low.high:.3g} and one of curvature at least {high.low:.3g} were measured",
+            f"a direction of curvature at most {number(low.high, 3)} and one of curvature at least {number(high.low, 3)} "
+            "were measured",
         )
     if low.low > tau:
         return Decision(
@@ -203,7 +208,8 @@ def _by_bounds(evidence: Evidence) -> Decision:
             2,
             Strength.PROBABILISTIC,
             low.failure_probability,
-            f"every eigenvalue is at least {low.low:.3g}, up to a failure probability of {low.failure_probability:.3g}",
+            f"every eigenvalue is at least {number(low.low, 3)}, up to a failure probability of "
+            f"{number(low.failure_probability, 3)}",
         )
     if high.high < -tau:
         return Decision(
@@ -211,20 +217,21 @@ def _by_bounds(evidence: Evidence) -> Decision:
             2,
             Strength.PROBABILISTIC,
             high.failure_probability,
-            f"every eigenvalue is at most {high.high:.3g}, up to a failure probability of {high.failure_probability:.3g}",
+            f"every eigenvalue is at most {number(high.high, 3)}, up to a failure probability of "
+            f"{number(high.failure_probability, 3)}",
         )
     if evidence.gap_to_bound == 0 and high.low > tau and low.estimate <= tau:
-        return _at_the_bound(f"the lowest curvature that was found is {low.estimate:.3g}")
+        return _at_the_bound(f"the lowest curvature that was found is {number(low.estimate, 3)}")
     if evidence.range_counts is not None and evidence.kernel is not None:
         return _by_complement(evidence, *evidence.range_counts)
     if low.high < -tau:
         return undecided(
-            f"a direction of curvature at most {low.high:.3g} was measured and none that rises by more than {tau:.3g}: "
-            "a saddle or a maximum"
+            f"a direction of curvature at most {number(low.high, 3)} was measured and none that rises by more than "
+            f"{number(tau, 3)}: a saddle or a maximum"
         )
     return undecided(
-        f"no curvature below {low.low:.3g} exists (failure probability {low.failure_probability:.3g}) and none below "
-        f"−{tau:.3g} was found; eigenvalues between are not excluded: more matvecs narrow the gap, and a kernel needs "
+        f"no curvature below {number(low.low, 3)} exists (failure probability {number(low.failure_probability, 3)}) and none "
+        f"below −{number(tau, 3)} was found; eigenvalues between are not excluded: more matvecs narrow the gap, and a kernel needs "
         f"orders three and four{_why(evidence.kernel_obstacle)}"
     )
 

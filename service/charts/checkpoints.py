@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from urllib.parse import quote
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.vocabulary import Verdict
-from service.charts.marks import in_words, kind_of
-from service.svg import number
+from service.charts.marks import in_words, kind_of, shape_at
+from service.svg import Point, group, link
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,15 @@ class Checkpoint:
         """Whether its mark is empty inside: it is no critical point."""
         return self.verdict is Verdict.NOT_CRITICAL if self.is_critical is None else not self.is_critical
 
+    @property
+    def look(self) -> str:
+        """The classes of its mark."""
+        return f"v {self.kind}{' hollow' if self.is_hollow else ''}"
+
+    def mark(self, at: Point, what: str, *, beside: str = "") -> str:
+        """Its shape at a point, which leads to the job; its look is that of the group around it."""
+        return link(self.href, f'{beside}<path d="{shape_at(at, self.kind)}"/>', label=self.says(what))
+
     def says(self, what: str) -> str:
         """For a tooltip: who, when, what."""
         who = [self.name] if self.name else []
@@ -70,3 +82,9 @@ class Series:
 
 def named(name: str, value: float) -> str:
     return f"{name} {number(value)}"
+
+
+def gathered(marks: Iterable[tuple[str, str]], class_: str = "") -> Iterator[str]:
+    """(look, mark): in their order, neighbours that look alike in one group, so that a thousand say it once."""
+    for look, members in groupby(marks, key=itemgetter(0)):
+        yield group((mark for _, mark in members), class_=f"{class_} {look}".strip())

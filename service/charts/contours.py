@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Landscape
 from service.charts.frames import Box, Frame, frame
 from service.charts.planes import Plane, Sheet, plane_of
 from service.charts.regions import Place, region
 from service.charts.scales import Linear
-from service.svg import WIDTH, Picture, Point, element, number, path_data, text, text_width
+from service.svg import WIDTH, Picture, Point, element, path_data, text, text_width
 
 _HEIGHT = 400.0
 _KEY_ROOM = 190.0

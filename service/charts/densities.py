@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Density, RitzPair, Spectrum
 from service.charts.eigenvalues import STRIP, extremes, sign, zero_band
 from service.charts.frames import Box, frame
 from service.charts.scales import Linear, Logarithmic, Scale, Unlabelled, linear
-from service.svg import Picture, element, number, path, text
+from service.svg import Picture, element, path, text
 
 _UPPER, _LOWER = 232.0, 440.0
 _RITZ = 10.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from saddlescope.contract.numerals import number
 from service.charts.frames import Frame
 from service.charts.scales import Scale, SymmetricLogarithmic
-from service.svg import WIDTH, element, number, text, text_width
+from service.svg import WIDTH, element, text, text_width
 
 # Above the frame: the extremes in words, the name of the zero band, the marks of the outliers.
 STRIP = 44.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Escape
 from service.charts.frames import Box, frame
 from service.charts.marks import Key, legend
 from service.charts.scales import linear
-from service.svg import WIDTH, Picture, element, number, path
+from service.svg import WIDTH, Picture, element, path
 
 _HEIGHT = 344.0
 # The search for the step looks far away; the picture shows the neighbourhood of what it found.

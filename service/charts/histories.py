@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from service.charts.checkpoints import Checkpoint, Series, named
+from service.charts.checkpoints import Checkpoint, Series, gathered, named
 from service.charts.frames import Box, Frame, frame
-from service.charts.marks import Key, legend, mark, stroke_class, verdict_keys
+from service.charts.marks import Key, legend, stroke_class, verdict_keys
 from service.charts.scales import Scale, finite, for_positive, for_signed, linear
 from service.svg import WIDTH, Picture, Point, clipped, path
 
@@ -61,25 +61,22 @@ def _picture(quantity: Quantity, runs: Sequence[Series]) -> Picture | None:
     steps = linear([step for run in entries for _, step, _ in run], is_whole=True)
     height = _HEIGHT + top
     drawn = frame(steps, scale, names=("training step", quantity.name), box=Box(top=top + 8, bottom=height))
-    lines, marks = [], []
+    lines: list[str] = []
+    marks: list[tuple[str, str]] = []
     left_out = 0
     for place, run in enumerate(entries):
         for points in _unbroken(run, drawn):
             lines.append(path(points, class_=stroke_class(place)))
         shown = _thinned([entry for entry in run if entry[2] is not None])
         left_out += sum(entry[2] is not None for entry in run) - len(shown)
-        marks += [
-            mark(
-                drawn.at(step, value), checkpoint.kind, href=checkpoint.href,
-                tip=checkpoint.says(named(quantity.name, value)),
-                class_="hollow" if checkpoint.is_hollow else "",
-            )
-            for checkpoint, step, value in shown if value is not None
-        ]  # fmt: skip
+        for checkpoint, step, value in shown:
+            if value is not None:
+                what = named(quantity.name, value)
+                marks.append((checkpoint.look, checkpoint.mark(drawn.at(step, value), what)))
     unknown = sum(value is None for run in entries for _, _, value in run)
     return Picture(
         f"{quantity.name[0].upper() if quantity.name[0] != 'λ' else 'λ'}{quantity.name[1:]} by training step",
-        (*drawn.elements, said, *lines, *marks),
+        (*drawn.elements, said, *lines, *gathered(marks)),
         height=height,
         description=_in_words(quantity, runs, entries),
         caption=_caption(left_out, unknown),

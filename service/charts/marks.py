@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from saddlescope.contract.vocabulary import Verdict
-from service.svg import Point, element, group, link, text, text_width
+from service.svg import Point, element, group, text, text_width
 
 # Around (0, 0), about eleven units wide; minima point down, maxima up, what is flat is cut off.
 _SHAPES: dict[str, str] = {
@@ -43,13 +43,9 @@ def in_words(kind: str) -> str:
     return "no verdict" if kind == "unknown" else kind.replace("_", " ")
 
 
-def mark(at: Point, kind: str, *, tip: str | None = None, class_: str = "", href: str | None = None) -> str:
-    """The shape of a verdict at a point; a link where there is somewhere to go."""
-    classes = f"v {kind} {class_}".rstrip()
-    if href is None:
-        return element("path", d=shape_at(at, kind), class_=classes, tip=tip)
-    # The label of a link is said once: there may be thousands.
-    return link(href, element("path", d=shape_at(at, kind), class_=classes), label=tip or in_words(kind))
+def mark(at: Point, kind: str, *, class_: str = "") -> str:
+    """The shape of a verdict at a point."""
+    return element("path", d=shape_at(at, kind), class_=f"v {kind} {class_}".rstrip())
 
 
 def shape_at(at: Point, kind: str) -> str:

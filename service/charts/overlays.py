@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Spectrum
 from service.charts.densities import bracket
 from service.charts.eigenvalues import STRIP, scale_in_words, zero_band
 from service.charts.frames import Box, Frame, frame
 from service.charts.marks import Key, legend, stroke_class
 from service.charts.scales import Linear, finite, for_signed
-from service.svg import WIDTH, Picture, Point, clipped, element, number, path, text
+from service.svg import WIDTH, Picture, Point, clipped, element, path, text
 
 _HEIGHT = 384.0
 _BADGE = 7.0

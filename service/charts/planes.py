@@ -8,10 +8,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Landscape
 from service.charts.regions import Grid, Place
 from service.charts.scales import finite
-from service.svg import Point, number
+from service.svg import Point
 
 BANDS = 10
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Literal
 
-from service.charts.checkpoints import Checkpoint
+from saddlescope.contract.numerals import number
+from service.charts.checkpoints import Checkpoint, gathered
 from service.charts.frames import Box, frame
-from service.charts.marks import Key, legend, mark, shape_at, verdict_keys
+from service.charts.marks import Key, legend, mark, verdict_keys
 from service.charts.scales import Linear, finite, for_positive
-from service.svg import WIDTH, Picture, Point, group, link, number, path, text
+from service.svg import WIDTH, Picture, Point, group, path, text
 
 Against = Literal["ratio", "index", "triple"]
 MAX_POINTS = 2_000
@@ -36,8 +37,9 @@ def ratio_chart(points: Sequence[Checkpoint], *, against: Against) -> Picture | 
         Linear(-0.02, 1.02), for_positive(point.loss for point in shown), names=(name, "loss"),
         box=Box(top=top + 8, bottom=height),
     )  # fmt: skip
-    marks: dict[str, list[str]] = defaultdict(list)
-    has_bars = False
+    marks: list[tuple[str, str]] = []
+    has_bars, is_crowd = False, len(shown) > _CROWD
+    bars: list[str] = []
     for point in shown:
         share = _across(point, against)
         if share is None or point.loss is None:
@@ -49,13 +51,17 @@ def ratio_chart(points: Sequence[Checkpoint], *, against: Against) -> Picture | 
             low, high = point.minimum_ratio.low, point.minimum_ratio.high
             if high > low:
                 has_bars = True
-                bar = f'<path d="M{drawn.x(low):.0f} {at[1]:.1f}H{drawn.x(high):.0f}" class="bar"/>'
-                # In a crowd the bar must do: the words of two thousand intervals are a quarter of the picture.
-                what += "" if len(shown) > _CROWD else f" in [{number(low, 3)}, {number(high, 3)}]"
-        marks[_class(point)].append(_mark(point, at, what, bar))
+                line = f"M{drawn.x(low):.0f} {at[1]:.1f}H{drawn.x(high):.0f}"
+                if is_crowd:
+                    # The bar must do: the words of two thousand intervals are a quarter of the picture.
+                    bars.append(line)
+                else:
+                    bar = f'<path d="{line}" class="bar"/>'
+                    what += f" in [{number(low, 3)}, {number(high, 3)}]"
+        marks.append((point.look, point.mark(at, what, beside=bar)))
     return Picture(
         f"Loss against {name}",
-        (*drawn.elements, said, *_clouds(marks)),
+        (*drawn.elements, said, *_together(bars), *gathered(sorted(marks, key=itemgetter(0)), "cloud")),
         height=height,
         description=_in_words(shown, name),
         caption=_caption(points, fits, shown, has_bars=has_bars),
@@ -69,18 +75,10 @@ def _across(point: Checkpoint, against: Against) -> float | None:
     return point.index
 
 
-def _class(point: Checkpoint, shade: str = "") -> str:
-    return f"v {point.kind}{' hollow' if point.is_hollow else ''} {shade}".rstrip()
-
-
-def _mark(point: Checkpoint, at: Point, what: str, bar: str = "") -> str:
-    return link(point.href, f'{bar}<path d="{shape_at(at, point.kind)}"/>', label=point.says(what))
-
-
-def _clouds(marks: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A group for all marks that look alike, so that a thousand say it once."""
-    for class_, alike in sorted(marks.items()):
-        yield group(alike, class_=f"cloud {class_}")
+def _together(bars: Sequence[str]) -> Iterator[str]:
+    """The bars of a crowd as one path: elements that nobody points at are only in the way."""
+    if bars:
+        yield f'<path d="{"".join(bars)}" class="bar"/>'
 
 
 def _thinned(points: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
@@ -128,7 +126,7 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
     said, top = legend(_keys(shown), left=12, top=0, right=WIDTH - 8)
     side = 380.0
     corners = _corners(WIDTH / 2, top + 30, side)
-    marks: dict[str, list[str]] = defaultdict(list)
+    marks: list[tuple[str, str]] = []
     for point in shown:
         if point.inertia is None:
             continue
@@ -136,13 +134,13 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
         shade = "" if known is None else f"q{bisect_right(bounds, known)}"
         counts = " / ".join(number(value, 3) for value in point.inertia)
         what = f"n₋/n₀/n₊ {counts}" + ("" if known is None else f", loss {number(known, 3)}")
-        marks[_class(point, f"shaded {shade}")].append(_mark(point, _inside(corners, point.inertia), what))
+        marks.append((f"{point.look} shaded {shade}".rstrip(), point.mark(_inside(corners, point.inertia), what)))
     height = corners[0][1] + 30
     said_bounds = ", ".join(number(bound) for bound in bounds)
     caption = _caption(points, fits, shown, has_bars=False)
     return Picture(
         "Negative, zero and positive curvatures (n₋, n₀, n₊)",
-        (*_triangle(corners), said, *_clouds(marks)),
+        (*_triangle(corners), said, *gathered(sorted(marks, key=itemgetter(0)), "cloud")),
         height=height,
         description=_in_words(shown, "the shares of negative, zero and positive curvatures"),
         caption=f"{caption} The darker, the lower the loss{f' (fifths part at {said_bounds})' if bounds else ''}.",

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import quantiles
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Spectrum
 from service.charts.densities import density_picture
 from service.charts.eigenvalues import STRIP, extremes, outlier, scale_in_words, sign, zero_band
 from service.charts.frames import Box, frame
 from service.charts.scales import Linear, Logarithmic, Scale, finite, for_signed
-from service.svg import Picture, element, number, text
+from service.svg import Picture, element, text
 
 MAX_BARS = 64
 _BINS = 60

@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from saddlescope.contract.numerals import number
 from saddlescope.contract.reports import Landscape
 from service.charts.contours import arrow_along, caption, diamond
 from service.charts.planes import Plane, plane_of
 from service.charts.regions import Place
 from service.charts.scales import Linear, finite
-from service.svg import Picture, Point, clipped, element, group, number, path_data, text, text_width
+from service.svg import Picture, Point, clipped, element, group, path_data, text, text_width
 
 _HEIGHT = 452.0
 _SINE, _COSINE = math.sin(math.radians(34)), math.cos(math.radians(34))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -16,10 +17,11 @@ from service.charts import overlay_chart
 from service.differences import compared
 from service.directions import TooLarge, alignments, check_size
 from service.jobs import job_or_404
-from service.pages.figures import Figure
+from service.pages.figures import Figure, figures
 from service.parts import Parts, PartsOf
 from service.rendering import page
 from service.results import read_spectrum
+from service.svg import Picture
 from store.jobs import find_request
 from store.records import JobRow
 from store.reports import StoredReport, find_report
@@ -72,7 +74,7 @@ def compare_page(
         shows_all=all,
         only_query="?" + urlencode(query),
         all_query="?" + urlencode([*query, ("all", "true")]),
-        figure_shown=_overlay(parts, jobs),
+        figures=_overlay(parts, jobs),
         alignment=_alignment(parts, jobs),
     )
 
@@ -87,12 +89,14 @@ def _compared(parts: Parts, project: str, job_id: str) -> Compared:
         )
 
 
-def _overlay(parts: Parts, jobs: list[Compared]) -> Figure | None:
-    spectra = [
-        (one.job.id[-8:], read_spectrum(parts, one.stored, one.job.id)) for one in jobs if one.stored is not None
-    ]
-    picture = overlay_chart(spectra)
-    return None if picture is None else Figure("Spectra", picture)
+def _overlay(parts: Parts, jobs: list[Compared]) -> list[Figure]:
+    measured = [(one.job.id, one.stored) for one in jobs if one.stored is not None]
+    key = [part for job_id, stored in measured for part in (job_id, stored.spectrum_blob)]
+    return figures("Spectra", parts.drawn.pictures("overlay", *key, draw=partial(_drawn, parts, measured)))
+
+
+def _drawn(parts: Parts, measured: list[tuple[str, StoredReport]]) -> list[Picture | None]:
+    return [overlay_chart([(job_id[-8:], read_spectrum(parts, stored, job_id)) for job_id, stored in measured])]
 
 
 def _alignment(parts: Parts, jobs: list[Compared]) -> Alignment | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saddlescope.contract.vocabulary import Verdict
 from service.charts import Bracket, Checkpoint
-from service.svg import Picture
+from service.drawn import DrawnPicture
 from store.numbers import ReportNumbers
 
 
@@ -15,13 +16,13 @@ class Figure:
     """A picture, its name, and the address where it stands alone."""
 
     name: str
-    picture: Picture
+    picture: DrawnPicture
     url: str | None = None
 
 
-def figures(*candidates: tuple[str, Picture | None, str | None]) -> list[Figure]:
-    """Those for which there is something to draw."""
-    return [Figure(name, picture, url) for name, picture, url in candidates if picture is not None]
+def figures(name: str, pictures: Sequence[DrawnPicture], url: str | None = None) -> list[Figure]:
+    """Those for which there was something to draw."""
+    return [Figure(name, picture, url) for picture in pictures]
 
 
 def checkpoint_of(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
+from typing import Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from saddlescope.contract.reports import Escape, Report
+from saddlescope.contract.reports import Escape, Landscape, Report
 from service.access import Visitor
 from service.charts import contour_chart, escape_chart, shares_chart, spectrum_chart, surface_chart
 from service.directions import TooLarge, check_size, tensor_shares
@@ -18,6 +21,7 @@ from service.parts import Parts, PartsOf
 from service.rendering import page
 from service.results import read_landscape, read_spectrum
 from service.snippets import as_curl, as_python
+from service.svg import Picture
 from service.views import base_of, job_view, report_view
 from store.attempts import list_attempts
 from store.events import list_events
@@ -26,6 +30,21 @@ from store.reports import StoredReport, find_report
 
 router = APIRouter(include_in_schema=False)
 _SHOWN = 4
+
+
+class PlaneChart(Protocol):
+    __name__: str
+
+    def __call__(self, landscape: Landscape, *, model: bool = False) -> Picture | None: ...
+
+
+# Each picture of the plane: its name, the file where it stands alone, how it is drawn, and whether it is of the model.
+_OF_PLANE: tuple[tuple[str, str | None, PlaneChart, bool], ...] = (
+    ("Error surface", "contours.svg", contour_chart, False),
+    ("Its quadratic model", None, contour_chart, True),
+    ("Error surface in space", "surface.svg", surface_chart, False),
+    ("Its quadratic model in space", None, surface_chart, True),
+)
 
 
 @dataclass(frozen=True)
@@ -64,18 +83,27 @@ def job_page(request: Request, job_id: str, parts: PartsOf, visitor: Visitor) ->
 
 
 def _figures(parts: Parts, stored: StoredReport, job_id: str) -> list[Figure]:
-    at = f"/v1/jobs/{job_id}"
-    spectrum = spectrum_chart(read_spectrum(parts, stored, job_id))
-    shown = figures(("Spectrum", spectrum, f"{at}/spectrum.svg"))
-    landscape = read_landscape(parts, stored, job_id)
-    if landscape is None:
+    at, blob = f"/v1/jobs/{job_id}", stored.landscape_blob
+    spectrum = parts.drawn.pictures("spectrum", stored.spectrum_blob, draw=partial(_spectrum, parts, stored, job_id))
+    shown = figures("Spectrum", spectrum, f"{at}/spectrum.svg")
+    if blob is None:
         return shown
-    return shown + figures(
-        ("Error surface", contour_chart(landscape), f"{at}/contours.svg"),
-        ("Its quadratic model", contour_chart(landscape, model=True), None),
-        ("Error surface in space", surface_chart(landscape), f"{at}/surface.svg"),
-        ("Its quadratic model in space", surface_chart(landscape, model=True), None),
-    )
+    # Read once, for the first of its pictures that is not kept.
+    landscape = cache(partial(read_landscape, parts, stored, job_id))
+    for name, file, chart, model in _OF_PLANE:
+        draw = partial(_on_plane, landscape, chart, model=model)
+        pictures = parts.drawn.pictures(chart.__name__, str(model), blob, draw=draw)
+        shown += figures(name, pictures, None if file is None else f"{at}/{file}")
+    return shown
+
+
+def _spectrum(parts: Parts, stored: StoredReport, job_id: str) -> list[Picture]:
+    return [spectrum_chart(read_spectrum(parts, stored, job_id))]
+
+
+def _on_plane(read: Callable[[], Landscape | None], chart: PlaneChart, *, model: bool) -> list[Picture | None]:
+    landscape = read()
+    return [] if landscape is None else [chart(landscape, model=model)]
 
 
 def _escapes(parts: Parts, stored: StoredReport, report: Report) -> list[ShownEscape]:
@@ -84,13 +112,23 @@ def _escapes(parts: Parts, stored: StoredReport, report: Report) -> list[ShownEs
     for escape, blob in zip(report.escapes, stored.escape_blobs, strict=True):
         pictures: list[Figure] = []
         if escape.index < _SHOWN:
-            name = f"direction {escape.index}"
-            pictures += figures((f"Loss along {name}", escape_chart(escape), _picture_url(report, escape)))
+            name, url = f"direction {escape.index}", _picture_url(report, escape)
+            curve = parts.drawn.pictures("escape", str(report.job), str(escape.index), draw=partial(_curve, escape))
+            pictures += figures(f"Loss along {name}", curve, url)
             if refused is None:
-                with parts.blobs.open(blob) as file:
-                    pictures += figures((f"Where {name} lies", shares_chart(tensor_shares(file)), None))
+                lies = parts.drawn.pictures("shares", blob, draw=partial(_shares, parts, blob))
+                pictures += figures(f"Where {name} lies", lies)
         shown.append(ShownEscape(escape, pictures, refused))
     return shown
+
+
+def _curve(escape: Escape) -> list[Picture | None]:
+    return [escape_chart(escape)]
+
+
+def _shares(parts: Parts, blob: str) -> list[Picture | None]:
+    with parts.blobs.open(blob) as file:
+        return [shares_chart(tensor_shares(file))]
 
 
 def _picture_url(report: Report, escape: Escape) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -13,10 +14,11 @@ from service.access import Visitor
 from service.charts import Checkpoint, Series, history_charts
 from service.listing import Text
 from service.pages.figures import Figure, checkpoint_of
-from service.parts import PartsOf
+from service.parts import Parts, PartsOf
 from service.rendering import page
 from service.runs import MAX_RUNS, name_of, points_of
-from store.runs import RunPoint, list_runs
+from service.svg import Picture
+from store.runs import RunPoint, name_runs
 
 router = APIRouter(include_in_schema=False)
 _DRAWN, _LISTED = 400, 100
@@ -35,7 +37,7 @@ def run_page(
     if other is not None and other != run_id:
         shown.append((other, points_of(parts, visitor.project, other)))
     with parts.sessions() as session:
-        runs = list_runs(session, project=visitor.project, limit=MAX_RUNS)
+        runs = name_runs(session, project=visitor.project, limit=MAX_RUNS)
     return page(
         request,
         "run.html",
@@ -46,19 +48,23 @@ def run_page(
         most_drawn=_DRAWN,
         most_listed=_LISTED,
         others=[run for run in runs if run.id != run_id],
-        figures=[Figure(picture.title, picture) for picture in history_charts([_series(*one) for one in shown])],
+        figures=_figures(parts, [(name_of(points) or run, _spread(points, _DRAWN)) for run, points in shown]),
     )
 
 
-def _series(run_id: str, points: Sequence[RunPoint]) -> Series:
-    name = name_of(points) or run_id
-    return Series(name, [_checkpoint(point, name) for point in _spread(points, _DRAWN)])
+def _figures(parts: Parts, runs: Sequence[tuple[str, Sequence[RunPoint]]]) -> list[Figure]:
+    # All that is drawn of a job stays as it is once there is a verdict.
+    key = [part for name, points in runs for part in (name, *(f"{point.id} {point.verdict}" for point in points), "")]
+    pictures = parts.drawn.pictures("histories", *key, draw=partial(_drawn, runs))
+    return [Figure(picture.title, picture) for picture in pictures]
+
+
+def _drawn(runs: Sequence[tuple[str, Sequence[RunPoint]]]) -> Sequence[Picture]:
+    return history_charts([Series(name, [_checkpoint(point, name) for point in points]) for name, points in runs])
 
 
 def _checkpoint(point: RunPoint, name: str) -> Checkpoint:
-    job = point.job
-    step = None if job.run is None else job.run.step
-    return checkpoint_of(job.id, verdict=job.verdict, step=step, name=name, numbers=point.numbers)
+    return checkpoint_of(point.id, verdict=point.verdict, step=point.step, name=name, numbers=point.numbers)
 
 
 def _spread(points: Sequence[RunPoint], most: int) -> Sequence[RunPoint]:

@@ -86,12 +86,9 @@ def test_nothing_known_is_nothing_drawn() -> None:
 def test_verdicts_differ_by_shape_and_runs_by_stroke() -> None:
     run = Series("a", [checkpoint(place, is_critical=True) for place in range(9)])
     (picture, *_) = history_charts([run, Series("b", [checkpoint(place, loss=1.5) for place in range(9)])])
-    shapes = {}
-    for mark in nodes(picture, "path", "v"):
-        kind = (mark.get("class") or "").split()[1]
-        drawn = (mark.get("d") or "").partition("m")[2]
-        assert shapes.setdefault(kind, drawn) == drawn
-    assert len(set(shapes.values())) == len(Verdict)
+    drawn = [{(mark.get("d") or "").partition("m")[2] for mark in nodes(picture, "path", kind)} for kind in Verdict]
+    assert [len(shapes) for shapes in drawn] == [1] * len(Verdict)
+    assert len(set.union(*drawn)) == len(Verdict)
     strokes = {(line.get("class") or "").split()[2] for line in nodes(picture, "path", "line")}
     assert strokes == {"solid", "dashed"}
 

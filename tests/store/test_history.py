@@ -14,7 +14,7 @@ from store.blobs import Blob
 from store.events import append_event, event_number, list_events
 from store.queue import claim_job, finish_succeeded
 from store.records import JobRow
-from store.runs import list_runs, run_points
+from store.runs import list_runs, name_runs, run_points
 
 Sessions = sessionmaker[Session]
 Submit = Callable[..., JobRow]
@@ -79,11 +79,15 @@ def test_a_run_is_its_jobs_by_step_with_their_numbers(sessions: Sessions, submit
             ("mlp", "MLP", 4, 300),
         ]
         assert len(list_runs(session, project="default", limit=1)) == 1
+        assert [(run.id, run.name) for run in name_runs(session, project="default", limit=10)] == [
+            ("other", None),
+            ("mlp", "MLP"),
+        ]
         points = run_points(session, project="default", run="mlp", limit=10)
-        assert [point.job.run.step for point in points] == [100, 200, 300, None]
+        assert [point.step for point in points] == [100, 200, 300, None]
         numbers = points[2].numbers
         assert (numbers.loss, numbers.gradient_norm, numbers.minimum_ratio) == (1.0, 0.25, 0.5)
         assert (numbers.lambda_min, numbers.lambda_max) == (-2.0, 2.0)
         assert points[0].numbers is None
         latest = run_points(session, project="default", run="mlp", limit=3)
-        assert [point.job.run.step for point in latest] == [200, 300, None]
+        assert [point.step for point in latest] == [200, 300, None]

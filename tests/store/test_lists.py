@@ -15,7 +15,7 @@ from store.blobs import Blob
 from store.database import alembic_config, migrate
 from store.filters import JobFilters
 from store.jobs import Order
-from store.lists import SortKey, count_measured, list_grouped, list_measured, list_sorted
+from store.lists import SortKey, count_measured, find_measured, list_grouped, list_measured, list_sorted
 from store.numbers import NUMBER_COLUMNS, REPORTS, find_numbers, number_columns
 from store.queue import claim_job, finish_succeeded
 from store.records import JobRow
@@ -130,9 +130,13 @@ def test_numbers_are_those_of_the_report_also_where_an_older_process_wrote_it(
     with sessions() as session:
         numbers = find_numbers(session, measured)
         listed = list_measured(session, project="default", filters=JobFilters(), limit=3)
+        found = find_measured(session, project="default", ids=[*reversed(measured), "job_none"])
+        theirs = find_measured(session, project="foreign", ids=measured)
         total = count_measured(session, project="default", filters=JobFilters(run="run-0"))
     assert total == 3
-    assert [one.id for one in listed] == list(reversed(measured))[:3]
+    assert list(listed) == list(reversed(measured))[:3]
+    assert {one.id: one.numbers for one in found} == numbers
+    assert ([one.id for one in found], theirs) == (list(reversed(measured)), ())
     for job, loss in zip(measured, LOSSES, strict=True):
         told = numbers[job]
         assert number_columns(report.model_copy(update={"loss": loss})) == vars(told)

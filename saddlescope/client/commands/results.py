@@ -27,6 +27,7 @@ from saddlescope.client.commands.options import (
 )
 from saddlescope.client.comparison import compare
 from saddlescope.client.session import Client
+from saddlescope.contract.numerals import number
 
 
 def spectrum(
@@ -82,7 +83,9 @@ def escape(
             typer.echo(json.dumps(answer))
         else:
             what = "moved checkpoint" if apply is not None else "direction"
-            typer.echo(f"{target}: {what}; loss {way.loss_before:.6g} -> {way.loss_after:.6g} at step {way.step:.6g}")
+            typer.echo(
+                f"{target}: {what}; loss {number(way.loss_before, 6)} -> {number(way.loss_after, 6)} at step {number(way.step, 6)}"
+            )
 
 
 def diff(before: JobId, after: JobId, url: Url = None, api_key: ApiKey = None, as_json: AsJson = False) -> None:
