@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from saddlescope.contract.numerals import number
 from saddlescope.curvature.errors import NonDeterministicLoss, NonFiniteLoss, NotAdditive, NotDifferentiable
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.objective import Objective
@@ -57,7 +58,7 @@ def preflight(objective: Objective, operator: HessianOperator, *, generator: tor
     theta, epsilon = operator.theta, torch.finfo(objective.dtype).eps
     loss, gradient = objective.gradient(theta)
     if not math.isfinite(loss):
-        raise NonFiniteLoss(f"the loss at the checkpoint is {loss}")
+        raise NonFiniteLoss(f"the loss at the checkpoint is {number(loss)}")
     if not torch.isfinite(gradient).all():
         name = next(n for n, piece in objective.tensors(gradient).items() if not torch.isfinite(piece).all())
         raise NonFiniteLoss(f"the gradient at the checkpoint is not finite in tensor {name!r}")

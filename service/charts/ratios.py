@@ -121,7 +121,7 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
     shown = _thinned(fits)
     if not shown:
         return None
-    losses = sorted(finite(point.loss for point in shown))
+    losses = sorted(finite(point.loss for point in shown if not point.is_hollow))
     bounds = [losses[len(losses) * shade // _SHADES] for shade in range(1, _SHADES)] if losses else []
     said, top = legend(_keys(shown), left=12, top=0, right=WIDTH - 8)
     side = 380.0
@@ -131,10 +131,11 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
         if point.inertia is None:
             continue
         known = point.loss if finite([point.loss]) else None
-        shade = "" if known is None else f"q{bisect_right(bounds, known)}"
+        # A shade would fill what is hollow.
+        shade = "" if known is None or point.is_hollow else f" shaded q{bisect_right(bounds, known)}"
         counts = " / ".join(number(value, 3) for value in point.inertia)
         what = f"n₋/n₀/n₊ {counts}" + ("" if known is None else f", loss {number(known, 3)}")
-        marks.append((f"{point.look} shaded {shade}".rstrip(), point.mark(_inside(corners, point.inertia), what)))
+        marks.append((f"{point.look}{shade}", point.mark(_inside(corners, point.inertia), what)))
     height = corners[0][1] + 30
     said_bounds = ", ".join(number(bound) for bound in bounds)
     caption = _caption(points, fits, shown, has_bars=False)
@@ -143,7 +144,8 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
         (*_triangle(corners), said, *gathered(sorted(marks, key=itemgetter(0)), "cloud")),
         height=height,
         description=_in_words(shown, "the shares of negative, zero and positive curvatures"),
-        caption=f"{caption} The darker, the lower the loss{f' (fifths part at {said_bounds})' if bounds else ''}.",
+        caption=caption
+        + (f" The darker a full mark, the lower its loss; the fifths part at {said_bounds}." if bounds else ""),
         is_linked=True,
     )
 

@@ -75,7 +75,8 @@ class Watch:
 def serious(page: Page, *, only: Sequence[str] = ()) -> list[str]:
     """What axe-core finds that keeps somebody out, by all of its rules or by some."""
     # As a bookmarklet would: the page's own policy takes no foreign script.
-    page.evaluate(AXE.read_text(encoding="utf-8") + "; undefined")
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE.read_text(encoding="utf-8") + "; undefined")
     options = {"resultTypes": ["violations"]} | ({"runOnly": list(only)} if only else {})
     found = page.evaluate("options => axe.run(document, options)", options)
     return [

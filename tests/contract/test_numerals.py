@@ -21,7 +21,7 @@ def test_a_number_is_read_back_to_its_digits_and_has_no_hyphen(value: float, dig
 @pytest.mark.parametrize(
     ("value", "digits", "written"),
     [(-2.0, 4, "−2"), (-0.0, 4, "0"), (12345.0, 4, "12340"), (1e-12, 3, "1e−12"), (1e7, 4, "1e+07"), (7, 4, "7"),
-     (math.inf, 4, "inf"), (-math.inf, 4, "−inf")],
+     (math.inf, 4, "∞"), (-math.inf, 4, "−∞")],
 )  # fmt: skip
 def test_it_is_short(value: float, digits: int, written: str) -> None:
     assert number(value, digits) == written

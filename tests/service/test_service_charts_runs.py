@@ -139,6 +139,23 @@ def test_what_is_not_critical_is_hollow() -> None:
     assert unsaid.is_hollow
 
 
+def test_what_is_not_critical_is_hollow_also_where_others_are_shaded_by_their_loss() -> None:
+    points = [checkpoint(2, is_critical=is_critical, loss=1.0) for is_critical in (False, True, True)]
+    picture = ratio_chart(points, against="triple")
+    assert picture is not None
+    assert len(nodes(picture, "path", "shaded")) == 2
+    assert {mark.get("class") for mark in nodes(picture, "g", "hollow")} == {"cloud v saddle hollow"}
+
+
+def test_a_crowd_keeps_its_links_and_its_bars_are_one_path() -> None:
+    points = [checkpoint(2, job=f"job_{place}", is_critical=True) for place in range(600)]
+    picture = ratio_chart(points, against="ratio")
+    assert picture is not None
+    assert [link.get("href") for link in nodes(picture, "a")] == [point.href for point in points]
+    (bars,) = nodes(picture, "path", "bar")
+    assert (bars.get("d") or "").count("M") == 600
+
+
 def test_the_triple_lies_in_its_triangle() -> None:
     inertias = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (20.0, 30.0, 50.0)]
     found = [checkpoint(place, inertia=one) for place, one in enumerate(inertias)]

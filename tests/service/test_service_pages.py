@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from html import escape
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from service import directions
 from service.parts import Parts
 from service.settings import Auth
 from store.keys import Scope
+from store.tables import StoredReport
 
 Build = Callable[..., TestClient]
 HTML = {"Accept": "text/html"}
@@ -264,6 +266,24 @@ def test_what_is_not_there_is_said_in_words_on_a_page_and_as_a_problem_by_the_ap
     assert "This project has no such job." in page.text
     assert page.headers["cache-control"] == "no-store"
     assert client.get("/v1/jobs/none", headers=HTML).headers["content-type"] == "application/problem+json"
+
+
+def test_a_page_says_no_sentence_twice(client: TestClient, finish: Act, parts: Parts) -> None:
+    job, said = submit(client), "the gradient can buy 0.4 > 0.005"
+    finish(job)
+    with parts.sessions.begin() as session:
+        stored = session.get_one(StoredReport, job)
+        report = stored.report
+        stored.report = report.model_copy(
+            update={
+                "summary": "Undecided: rounding decides.",
+                "advice": report.advice.model_copy(update={"because": "rounding decides"}),
+                "evidence": report.evidence.model_copy(update={"statement": said}),
+                "criticality": report.criticality.model_copy(update={"rule": said}),
+            }
+        )
+    page = client.get(f"/jobs/{job}").text
+    assert page.count(escape(said)) == page.count("rounding decides") == 1
 
 
 def test_a_failed_job_tells_how_to_mend_it_and_a_request_can_be_copied(client: TestClient, fail: Act) -> None:
