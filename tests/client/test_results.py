@@ -105,7 +105,7 @@ def test_a_notebook_shows_the_summary_escaped() -> None:
 def test_a_plot_has_a_panel_for_each_thing_there_is(num_escapes) -> None:
     figure = report_with([{"w": torch.ones(1)}] * num_escapes).plot()
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["Spectrum (exact)", *["Escape 0, curvature -2"] * num_escapes, "Loss around θ"]
+    assert titles == ["Spectrum (exact)", *["Escape 0, curvature −2"] * num_escapes, "Loss around θ"]
     figure.canvas.draw()
 
 
