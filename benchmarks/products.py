@@ -173,7 +173,7 @@ def _lanczos() -> list[Promise]:
     vector_bytes = 4 * operator.size
     single = _peak_bytes(gradient)
     peak = _peak_bytes(lambda: tridiagonalize(operator.matvec, start, num_matvecs=NUM_STEPS))
-    vectors = (peak - single) / vector_bytes
+    vectors = (peak - NUM_STEPS * vector_bytes - single) / vector_bytes
     return [
         Promise(f"Lanczos beyond {NUM_STEPS} products, n = {operator.size:,}", total / inside - 1, LANCZOS_OVERHEAD),
         Promise("vectors above basis and one gradient", vectors, PEAK_VECTORS),
@@ -181,10 +181,7 @@ def _lanczos() -> list[Promise]:
 
 
 def _peak_bytes(action: Callable[[], object]) -> int:
-    """The highest sum of tensor memory taken and not given back during `action`, as torch's profiler sees it.
-
-    It does not see a basis, whose memory is NumPy's.
-    """
+    """The highest sum of tensor memory taken and not given back during `action`, as torch's profiler sees it."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         action()
     events = profile.profiler.kineto_results.events()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -140,11 +139,8 @@ class OneDevice:
     num_parts = 1
 
     def reserve(self, num_rows: int, like: Tensor) -> WholeBasis:
-        """One tensor. NumPy asks the system for large pages and torch does not: the first writes take half the time."""
-        kinds = {torch.float32: numpy.float32, torch.float64: numpy.float64}
-        if like.device.type != "cpu" or like.dtype not in kinds:
-            return WholeBasis(like.new_empty(num_rows, like.numel()))
-        return WholeBasis(torch.from_numpy(numpy.empty((num_rows, like.numel()), kinds[like.dtype])))
+        """One tensor, of ordinary pages: huge ones cost up to a tenth of a second where memory has no such pieces at hand."""
+        return WholeBasis(like.new_empty(num_rows, like.numel()))
 
 
 ONE_DEVICE = OneDevice()
