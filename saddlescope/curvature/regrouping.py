@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from saddlescope.contract.vocabulary import Reduction
+from saddlescope.curvature.backoff import is_out_of_memory
+from saddlescope.curvature.errors import OutOfMemory
 from saddlescope.curvature.objective import Objective
 
 ONE_IN = 3  # rows go to the smaller part: two equal ones would hide what is alike in both
@@ -49,7 +51,9 @@ def disagreement(objective: Objective, theta: Tensor, direction: Tensor) -> str 
             try:
                 batches = _batches(objective, point)
                 across = _across(objective, point) if len(batches) > 1 else []
-            except RuntimeError:  # a program recorded for one number of rows
+            except RuntimeError as error:  # a program recorded for one number of rows
+                if is_out_of_memory(error):
+                    raise OutOfMemory(f"memory does not suffice: {error}") from error
                 return "the loss cannot be evaluated on some of the rows alone"
         if all(math.isfinite(batch.whole) for batch in batches):
             reduction, rtol = objective.problem.reduction, RTOL[objective.dtype]

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from saddlescope import analyze
 from saddlescope.contract.vocabulary import Caution, Reduction
-from saddlescope.curvature.errors import NotAdditive
+from saddlescope.curvature.errors import NotAdditive, OutOfMemory
 from saddlescope.curvature.lanczos import sphere_vector
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.regrouping import disagreement
@@ -78,6 +78,20 @@ def test_a_loss_that_knows_one_number_of_rows_is_taken_as_one_batch() -> None:
 
     report = analyze(recorded, params(), data(), batch_size=ROWS, landscape=False)
     assert [warning.code for warning in report.warnings if "alone" in warning.detail] == [Caution.NOT_ADDITIVE]
+
+
+def test_rows_for_which_memory_does_not_suffice_say_nothing_about_the_loss() -> None:
+    def large(t: Tensors, batch: Tensors) -> Tensor:
+        if len(batch["y"]) < ROWS:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return tokens(t, batch)
+
+    objective = Objective(Problem(loss=large, params=params(), data=data()), dtype=torch.float64, batch_size=ROWS)
+    direction = sphere_vector(
+        objective.num_parameters, generator=drawn(), dtype=torch.float64, device=torch.device("cpu")
+    )
+    with pytest.raises(OutOfMemory, match="does not suffice"):
+        disagreement(objective, objective.theta, direction)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, ROWS])
