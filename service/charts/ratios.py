@@ -122,7 +122,7 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
     if not shown:
         return None
     losses = sorted(finite(point.loss for point in shown if not point.is_hollow))
-    bounds = [losses[len(losses) * shade // _SHADES] for shade in range(1, _SHADES)] if losses else []
+    bounds = sorted({losses[len(losses) * shade // _SHADES] for shade in range(1, _SHADES)}) if losses else []
     said, top = legend(_keys(shown), left=12, top=0, right=WIDTH - 8)
     side = 380.0
     corners = _corners(WIDTH / 2, top + 30, side)
@@ -145,7 +145,7 @@ def _ternary(points: Sequence[Checkpoint]) -> Picture | None:
         height=height,
         description=_in_words(shown, "the shares of negative, zero and positive curvatures"),
         caption=caption
-        + (f" The darker a full mark, the lower its loss; the fifths part at {said_bounds}." if bounds else ""),
+        + (f" The darker a full mark, the lower its loss; shades part at {said_bounds}." if bounds else ""),
         is_linked=True,
     )
 

@@ -147,6 +147,13 @@ def test_what_is_not_critical_is_hollow_also_where_others_are_shaded_by_their_lo
     assert {mark.get("class") for mark in nodes(picture, "g", "hollow")} == {"cloud v saddle hollow"}
 
 
+def test_where_many_losses_are_equal_a_bound_between_shades_is_said_once() -> None:
+    points = [checkpoint(2, is_critical=True, loss=loss) for loss in (0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0)]
+    picture = ratio_chart(points, against="triple")
+    assert picture is not None
+    assert "shades part at 0, 1." in picture.render()
+
+
 def test_a_crowd_keeps_its_links_and_its_bars_are_one_path() -> None:
     points = [checkpoint(2, job=f"job_{place}", is_critical=True) for place in range(600)]
     picture = ratio_chart(points, against="ratio")
