@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.models import SEED, SmallGPT, digits, perceptron, random_images, random_text
+from benchmarks.peers.models import SEED, WORKLOADS
 
 LEARNING_RATE = 1e-3
 
@@ -35,13 +35,16 @@ class Product(nn.Module):
         return inputs * self.w1 * self.w2
 
 
+def _as_benchmarked(name: str, title: str, steps: tuple[int, ...]) -> Network:
+    workload = WORKLOADS[name]
+    return Network(name, title, workload.network, workload.data, steps)
+
+
 NETWORKS = (
     Network("toy", "two parameters", Product, lambda: (torch.ones(1), torch.ones(1)), (0,) * 10),
-    Network("digits", "digits MLP", lambda: perceptron(64, 64, 32, 10), digits, (0, 30, 100, 300)),
-    Network(
-        "mlp", "MLP 784-256-128-10", lambda: perceptron(784, 256, 128, 10), lambda: random_images(512, 784), (0, 3, 10)
-    ),
-    Network("gpt", "small GPT", SmallGPT, lambda: random_text(8, 64, 256), (0, 20)),
+    _as_benchmarked("digits", "digits MLP", (0, 30, 100, 300)),
+    _as_benchmarked("mlp", "MLP 784-256-128-10", (0, 3, 10)),
+    _as_benchmarked("gpt", "small GPT", (0, 20)),
 )
 
 
