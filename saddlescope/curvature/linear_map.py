@@ -31,10 +31,15 @@ class NotRecordable(RuntimeError):
 
 
 class LinearMap:
-    """v (n,) to Hv (n,) at one θ and one batch, by replay; `num_bytes` is what its constants hold."""
+    """v (n,) to Hv (n,) at one θ and one batch, by replay; `num_bytes` is what its constants hold.
+
+    Attributes:
+        graph: what is replayed, as operations that write nothing in place; not to be changed.
+        constants: its tensors by name.
+    """
 
     def __init__(self, graph: fx.Graph, constants: Mapping[str, Tensor]) -> None:
-        self._graph, self._constants = _copied(graph), constants
+        self.graph, self.constants = copied(graph), constants
         reuse_memory(graph)
         self._product = _program(graph, constants)
         seen = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in constants.values()}
@@ -49,9 +54,9 @@ class LinearMap:
     @cached_property
     def _rows(self) -> fx.GraphModule:
         # Nothing is written in place, for which vmap lacks rules; what could be viewed singly may have to be copied in a block.
-        for node in self._graph.nodes:
+        for node in self.graph.nodes:
             node.target = aten.reshape.default if node.target is aten.view.default else node.target
-        return _program(self._graph, self._constants)
+        return _program(self.graph, self.constants)
 
     def rows(self, block: Tensor) -> Tensor:
         """Rows H·block[i] (k, n), batched by vmap."""
@@ -90,7 +95,7 @@ def _program(graph: fx.Graph, constants: Mapping[str, Tensor]) -> fx.GraphModule
     return program
 
 
-def _copied(graph: fx.Graph) -> fx.Graph:
+def copied(graph: fx.Graph) -> fx.Graph:
     copied = fx.Graph()
     copied.output(copied.graph_copy(graph, {}))
     return copied

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from saddlescope.curvature.backoff import is_out_of_memory, with_less_memory
 from saddlescope.curvature.errors import NonFiniteLoss, OutOfMemory
+from saddlescope.curvature.linear_map import LinearMap
 from saddlescope.curvature.modes import AGREEMENT, ModeChoice, choose_mode
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.product_log import ProductLog
-from saddlescope.curvature.products import BatchProducts, Mode, prepare
+from saddlescope.curvature.products import BatchProducts, Linearized, Mode, prepare
+from saddlescope.curvature.row_space import RowSpace, find_row_space
 from saddlescope.curvature.saved import digest_of
 
 DEFAULT_GRAPH_BYTES = 4 * 2**30
@@ -63,6 +65,7 @@ class HessianOperator:
         self._choice = _given(mode, graph_bytes)
         self._kept: list[tuple[float, BatchProducts]] | None = None
         self._batch_size = objective.batch_size
+        self._found: list[RowSpace | None] = []
         self._block: int | None = None
         self._is_batchable: bool | None = None
 
@@ -102,13 +105,13 @@ class HessianOperator:
                     products = prepare(mode, self.objective, self.theta, batch)
                 used += products.num_bytes
                 built.append((weight, products))
-            self._kept, self._batch_size = built, size
+            self._kept, self._batch_size, self._found = built, size, []
             self._choice = replace(choice, first=None)
         return self._kept
 
     def _give_way(self, cause: OutOfMemory) -> None:
         """Release everything kept and allow half as much, for half the rows; at one row, nothing is kept."""
-        self._kept = None
+        self._kept, self._found = None, []
         if self._choice is not None:
             self._choice = replace(self._choice, first=None)
         self.graph_bytes //= 2
@@ -129,6 +132,39 @@ class HessianOperator:
         if self._log is None:
             return self._product(vector)
         return self._log.row(self._point, vector, lambda: self._product(vector))
+
+    def row_space(self) -> RowSpace | None:
+        """Where H lives beside its weight decay, if that is known to be a smaller space and worth its price.
+
+        Known once there was a product, where that was the recorded one of a single batch.
+        """
+        match self._kept:
+            case [(weight, Linearized(LinearMap() as linear))]:
+                if not self._found:
+                    self._found.append(find_row_space(linear, weight=weight, num_matvecs=self.expected_matvecs))
+                return self._found[0]
+        return None
+
+    def matvec_within(self, space: RowSpace, vector: Tensor) -> Tensor:
+        """H in the coordinates of its row space and of one unit vector e of the complement, (r + 1,) to (r + 1,).
+
+        Counts and raises as `matvec`. Should memory not suffice, it goes the way over Rⁿ.
+        """
+
+        def product() -> Tensor:
+            if space.product is not None:
+                return self._finished(space.product(vector), space.weight, vector)
+            within = space.reduce(self._product(space.expand(vector[:-1])))
+            return torch.cat([within, vector[-1:] * self.objective.problem.weight_decay])
+
+        def give_way(cause: OutOfMemory) -> None:
+            space.product = None
+            self._give_way(cause)
+
+        self.num_matvecs += 1
+        if self._log is None:
+            return with_less_memory(product, give_way)
+        return self._log.row(self._point, vector, lambda: with_less_memory(product, give_way))
 
     def timed_product(self) -> float:
         """Seconds of a product at the pace of many: the second of two, of which neither is counted or kept in the log."""
@@ -194,20 +230,26 @@ class HessianOperator:
         products, decay = self._products(), self.objective.problem.weight_decay
         if len(products) == 1:
             ((weight, only),) = products
-            result = apply(only)
-            result = result if weight == 1.0 else result * weight
-            result = result.add(vectors, alpha=decay) if decay else result
-            # Autograd may hand the vector itself back, where H is the identity.
-            result = result.clone() if result.data_ptr() == vectors.data_ptr() else result
-        else:
-            total = torch.zeros(vectors.shape, dtype=torch.float64, device=vectors.device)
-            for weight, batch in products:
-                total.add_(apply(batch), alpha=weight)
-            result = total.add_(vectors, alpha=decay).to(self.objective.dtype)
-        # NaN and infinity reach the sum; what overflows only there is looked at again.
-        if not math.isfinite(result.sum().item()) and not torch.isfinite(result).all():
-            raise NonFiniteLoss("a Hessian-vector product at θ is NaN or infinite")
-        return result
+            return self._finished(apply(only), weight, vectors)
+        total = torch.zeros(vectors.shape, dtype=torch.float64, device=vectors.device)
+        for weight, batch in products:
+            total.add_(apply(batch), alpha=weight)
+        return _finite(total.add_(vectors, alpha=decay).to(self.objective.dtype))
+
+    def _finished(self, product: Tensor, weight: float, vectors: Tensor) -> Tensor:
+        """A single batch's product, weighted and with the decay."""
+        decay = self.objective.problem.weight_decay
+        result = product if weight == 1.0 else product * weight
+        result = result.add(vectors, alpha=decay) if decay else result
+        # Autograd may hand the vector itself back, where H is the identity.
+        return _finite(result.clone() if result.data_ptr() == vectors.data_ptr() else result)
+
+
+def _finite(result: Tensor) -> Tensor:
+    # NaN and infinity reach the sum; what overflows only there is looked at again.
+    if not math.isfinite(result.sum().item()) and not torch.isfinite(result).all():
+        raise NonFiniteLoss("a Hessian-vector product at θ is NaN or infinite")
+    return result
 
 
 def _rows(block: Tensor, batch: BatchProducts) -> Tensor:

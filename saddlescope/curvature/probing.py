@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from saddlescope.curvature.basis import ONE_DEVICE, Bases
 from saddlescope.curvature.certificate import recurrence_slack
 from saddlescope.curvature.escape import Direction
-from saddlescope.curvature.lanczos import LanczosCycle, Matvec, sphere_vector, tridiagonalize
+from saddlescope.curvature.lanczos import LanczosCycle, Matvec, tridiagonalize
 from saddlescope.curvature.quadrature import Share, Shares, clipped, mass_below, probe_norm, spectral_shares
 
 
 def probe_shares(
     matvec: Matvec,
+    draw: Callable[[torch.Generator], Tensor],
     cycle: LanczosCycle,
     *,
+    size: int,
     zero_tol: float,
     failure_probability: float,
     num_affordable: int,
@@ -31,8 +34,11 @@ def probe_shares(
     More probes narrow the statistical part of an interval, not the Radau bracket, which only longer cycles do: they are run
     where the former is the wider. Since the first cycle decides, its interval alone and those of 2…max_probes probes share
     the failure probability, half and half. Each further probe costs as many products as the first, and its basis.
+
+    Args:
+        draw: a start, uniform in Rⁿ, in the coordinates that `matvec` takes.
+        size: n.
     """
-    size, storage = cycle.storage.size, cycle.storage
     shares = partial(spectral_shares, size=size, zero_tol=zero_tol)
     alone = failure_probability / 2 if max_probes > 1 else failure_probability
     first = shares([cycle], [1.0], failure_probability=alone)
@@ -44,8 +50,7 @@ def probe_shares(
         return first, 1
     cycles = [cycle]
     for _ in range(num_probes - 1):
-        start = sphere_vector(size, generator=generator, dtype=storage.dtype, device=storage.device)
-        probe = tridiagonalize(matvec, start, num_matvecs=cycle.num_steps, bases=bases)
+        probe = tridiagonalize(matvec, draw(generator), num_matvecs=cycle.num_steps, bases=bases)
         cycles.append(probe.without_basis())
         del probe
     norms = [probe_norm(size, generator=generator) for _ in cycles]

@@ -39,7 +39,7 @@ class SavedRun:
 
     Attributes:
         fingerprint: of the question; a run of another question is not resumed from this one.
-        products: Hv (n,) on the CPU, by the digest of its point and v.
+        products: Hv on the CPU by the digest of its point and v, both (n,) or in fewer coordinates.
         mode: how products are computed.
         overflow: how those beyond the memory are.
         batch_size: rows a batch.
@@ -105,8 +105,8 @@ class SavedRun:
         """
         if metadata.get("format") != FORMAT:
             raise SavedRunDamaged("this is a safetensors file, but no saved run of this version")
-        kinds = {(product.dtype, product.shape) for product in products.values()}
-        is_uniform = len(kinds) <= 1 and all(
+        dtypes = {product.dtype for product in products.values()}
+        is_uniform = len(dtypes) <= 1 and all(
             product.dim() == 1 and product.is_floating_point() for product in products.values()
         )
         if not is_uniform or not all(_is_digest(name) for name in products):

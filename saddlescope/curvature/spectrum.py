@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from saddlescope.contract.planning import BASIS_BYTES
 from saddlescope.curvature.certificate import lambda_max_bound, lambda_min_bound
+from saddlescope.curvature.coordinates import coordinates_of
 from saddlescope.curvature.dense import DenseSpectrum, dense_spectrum
 from saddlescope.curvature.escape import Direction
 from saddlescope.curvature.evidence import Bounds
 from saddlescope.curvature.extremes import MIN_STEPS, EndsGoal, find_extremes
 from saddlescope.curvature.inertia import inertia_by_ldl
 from saddlescope.curvature.knowledge import SpectralKnowledge, reach_of, tolerance
-from saddlescope.curvature.lanczos import LanczosCycle, sphere_vector, tridiagonalize
+from saddlescope.curvature.lanczos import LanczosCycle, tridiagonalize
 from saddlescope.curvature.noise import Preflight
 from saddlescope.curvature.operator import HessianOperator
 from saddlescope.curvature.planner import basis_rows
@@ -149,12 +151,15 @@ def by_lanczos(
         return bound > tau if lowest > tau else lowest - bound <= BOUND_RTOL * goal.scale
 
     bases = objective.problem.bases
-    rows = basis_rows(n * objective.theta.element_size(), bytes_per_device=basis_bytes, num_devices=bases.num_parts)
-    start = sphere_vector(n, generator=generator, dtype=objective.dtype, device=objective.device)
+    space = coordinates_of(operator)
+    start = space.start(generator)
+    rows = basis_rows(
+        space.size * objective.theta.element_size(), bytes_per_device=basis_bytes, num_devices=bases.num_parts
+    )
     cycle = tridiagonalize(
-        operator.matvec,
+        space.matvec,
         start,
-        num_matvecs=min(rows, max_matvecs, n),
+        num_matvecs=min(rows, max_matvecs, space.size),
         should_stop=lambda known: is_settled(known) or is_late(),
         bases=bases,
     )
@@ -163,7 +168,7 @@ def by_lanczos(
     low, high = bounds_of(cycle)
     steps = cycle.num_steps
     ends = find_extremes(
-        operator.matvec,
+        space.matvec,
         cycle,
         goal,
         is_settled=settled,
@@ -178,8 +183,10 @@ def by_lanczos(
     is_over = is_late() or (is_brief and is_saddle)
     spent = steps + ends.num_matvecs
     shares, num_probes = probe_shares(
-        operator.matvec,
+        space.matvec,
+        space.start,
         cycle,
+        size=n,
         zero_tol=tau,
         failure_probability=failure_probability,
         num_affordable=1 if is_over else 1 + (max_matvecs - spent) // steps,
@@ -187,6 +194,7 @@ def by_lanczos(
         generator=generator,
         bases=bases,
     )
+    lowest = tuple(replace(found, vector=space.lift(found.vector)) for found in ends.lowest)
     negatives, positives = proven_counts(cycle, ends.lowest, tau, error=error)
     return SpectralKnowledge(
         dense=None,
@@ -204,9 +212,9 @@ def by_lanczos(
         positive=at_least(shares.positive, positives / n),
         zero=at_most(shares.zero, 1 - (negatives + positives) / n),
         inertia=None,
-        lowest=tuple(found for found in ends.lowest if found.curvature < -tau),
-        lowest_direction=ends.lowest[0],
-        highest=ends.highest,
+        lowest=tuple(found for found in lowest if found.curvature < -tau),
+        lowest_direction=lowest[0],
+        highest=replace(ends.highest, vector=space.lift(ends.highest.vector)),
         is_budget_spent=not (settled or ends.is_settled),
         num_probes=num_probes,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -73,8 +74,11 @@ def test_probes_narrow_the_interval_and_never_widen_a_sure_one() -> None:
 
 
 def cycle_of(spectrum: Tensor, steps: int, generator: torch.Generator) -> LanczosCycle:
-    start = sphere_vector(spectrum.numel(), generator=generator, dtype=torch.float64, device=CPU)
-    return tridiagonalize(lambda v: spectrum * v, start, num_matvecs=steps)
+    return tridiagonalize(lambda v: spectrum * v, uniform(spectrum.numel(), generator), num_matvecs=steps)
+
+
+def uniform(size: int, generator: torch.Generator) -> Tensor:
+    return sphere_vector(size, generator=generator, dtype=torch.float64, device=CPU)
 
 
 @pytest.mark.parametrize("parts", [(3, 0, 297), (90, 120, 90), (0, 299, 1), (300, 0, 0)])
@@ -88,7 +92,9 @@ def test_the_three_shares_hold_together_at_their_level(parts: tuple[int, int, in
         cycle = cycle_of(spectrum, 14, generator)
         shares, _ = probe_shares(
             lambda v: spectrum * v,
+            partial(uniform, 300),
             cycle,
+            size=300,
             zero_tol=1e-9,
             failure_probability=level,
             num_affordable=3,
@@ -122,7 +128,7 @@ def test_further_probes_are_run_only_where_they_help() -> None:
 
         options = {"zero_tol": 1e-9, "failure_probability": 1e-3, "max_probes": 8, "generator": generator}
         cycle = cycle_of(spectrum, steps, generator)
-        shares, used[name] = probe_shares(matvec, cycle, num_affordable=6, **options)
+        shares, used[name] = probe_shares(matvec, partial(uniform, 1000), cycle, size=1000, num_affordable=6, **options)
         assert products == (used[name] - 1) * steps
         assert (
             shares.negative.width
