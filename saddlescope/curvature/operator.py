@@ -13,12 +13,13 @@ from torch import Tensor
 
 from saddlescope.curvature.backoff import is_out_of_memory, with_less_memory
 from saddlescope.curvature.errors import NonFiniteLoss, OutOfMemory
+from saddlescope.curvature.first_layers import find_row_space
 from saddlescope.curvature.linear_map import LinearMap
 from saddlescope.curvature.modes import AGREEMENT, ModeChoice, choose_mode
 from saddlescope.curvature.objective import Objective
 from saddlescope.curvature.product_log import ProductLog
 from saddlescope.curvature.products import BatchProducts, Linearized, Mode, prepare
-from saddlescope.curvature.row_space import RowSpace, find_row_space
+from saddlescope.curvature.row_space import RowSpace
 from saddlescope.curvature.saved import digest_of
 
 DEFAULT_GRAPH_BYTES = 4 * 2**30
@@ -141,7 +142,9 @@ class HessianOperator:
         match self._kept:
             case [(weight, Linearized(LinearMap() as linear))]:
                 if not self._found:
-                    self._found.append(find_row_space(linear, weight=weight, num_matvecs=self.expected_matvecs))
+                    rest = self.graph_bytes - linear.num_bytes
+                    found = find_row_space(linear, weight=weight, num_matvecs=self.expected_matvecs, budget_bytes=rest)
+                    self._found.append(found)
                 return self._found[0]
         return None
 

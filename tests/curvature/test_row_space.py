@@ -73,12 +73,21 @@ def shared(params: Batch, batch: Batch) -> Tensor:
     return as_linear(params, batch) + as_linear(params, other)
 
 
+def forked(params: Batch, batch: Batch) -> Tensor:
+    """Two weights meet the inputs, and a part of them that begins where they begin."""
+    hidden = nn.functional.linear(batch["inputs"], params["first"], params["bias"])
+    beside = nn.functional.linear(batch["inputs"][:, : WIDTH - 5], params["beside"])
+    return cross_entropy(hidden + beside.sin(), params, batch)
+
+
 def operator_of(
     loss: Callable[[Batch, Batch], Tensor], *, dtype: torch.dtype = torch.float64, **settings: float
 ) -> HessianOperator:
     params = dict(PARAMS)
     if loss is as_product:
         params["first"] = PARAMS["first"].T.contiguous()
+    if loss is forked:
+        params["beside"] = PARAMS["first"][:, 5:].contiguous()
     problem = Problem(loss, params, data=DATA, weight_decay=settings.get("weight_decay", 0.0))
     batch_size = int(settings.get("batch_size", ROWS))
     objective = Objective(problem, dtype=dtype, batch_size=batch_size)
@@ -95,13 +104,14 @@ def space_of(operator: HessianOperator) -> RowSpace:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.02])
-@pytest.mark.parametrize("loss", [as_linear, as_product])
+@pytest.mark.parametrize("loss", [as_linear, as_product, forked])
 def test_the_hessian_is_its_own_in_the_coordinates_and_nothing_beside_them(
     loss: Callable[[Batch, Batch], Tensor], weight_decay: float, dtype: torch.dtype
 ) -> None:
     operator = operator_of(loss, dtype=dtype, weight_decay=weight_decay)
     space, tol = space_of(operator), 100 * torch.finfo(dtype).eps
-    assert space.rank == operator.size - HEIGHT * (WIDTH - ROWS)
+    hidden = HEIGHT * (WIDTH - ROWS) + (HEIGHT * (WIDTH - 5 - ROWS) if loss is forked else 0)
+    assert space.rank == operator.size - hidden
     vector = torch.randn(operator.size, generator=torch.Generator().manual_seed(1), dtype=dtype)
     inside = space.reduce(vector)
     assert torch.allclose(space.reduce(space.expand(inside)), inside, rtol=0, atol=10 * tol)
