@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 
 from saddlescope.contract.jobs import Estimate, JobRequest
 from saddlescope.contract.layers import tensor_shapes
 from saddlescope.contract.losses import NetworkLoss
-from saddlescope.contract.planning import memory_bytes, plan
+from saddlescope.contract.planning import Plan, memory_bytes, plan
 from saddlescope.contract.problems import FieldProblem
 from saddlescope.contract.sources import ArtifactSource, InlineSource
 from saddlescope.contract.vocabulary import Method, Precision
 from service.problems import RequestInvalid
 from service.validation import inline_shapes
+from store.precedents import Precedent
 
 _FLOAT32_BYTES, _FLOAT64_BYTES = 4, 8
+_COMPARABLE = 10.0
+"""Seconds go with work only between jobs whose work differs by no larger factor."""
 
 
-def estimate(request: JobRequest, sizes: Mapping[str, int]) -> Estimate:
-    """`sizes` gives the bytes of each artifact that the request names.
+def estimate(request: JobRequest, sizes: Mapping[str, int], precedents: Sequence[Precedent] = ()) -> Estimate:
+    """`sizes` gives the bytes of each artifact that the request names, `precedents` what finished jobs took.
+
+    Seconds are the median of jobs that differ by checkpoint and seed alone, as those of one training run do. Where there are none,
+    they go with products, parameters and examples from jobs of comparable work, and are null where there are none of these either.
 
     Raises:
         RequestInvalid: for a checkpoint by reference, unless its loss says how large it is.
@@ -40,15 +47,42 @@ def estimate(request: JobRequest, sizes: Mapping[str, int]) -> Estimate:
         max_matvecs=options.max_matvecs,
         has_float64=isinstance(request.checkpoint, InlineSource),
     )
+    num_examples = _num_examples(request)
     return Estimate(
         num_parameters=num_parameters,
-        num_examples=_num_examples(request),
+        num_examples=num_examples,
         method=chosen.method,
         dtype=chosen.precision,
         matvecs=chosen.max_matvecs,
-        seconds=None,
+        seconds=_seconds(request, chosen, num_parameters, num_examples, precedents),
         memory_bytes=memory_bytes(chosen, num_parameters) + sum(sizes.values()),
     )
+
+
+def _seconds(
+    request: JobRequest, chosen: Plan, num_parameters: int, num_examples: int | None, precedents: Sequence[Precedent]
+) -> float | None:
+    same = [known.usage.seconds for known in precedents if _is_question(known.request, request)]
+    if same:
+        return median(same)
+    rows = {known.report.num_examples for known in precedents if known.request.data == request.data}
+    num_rows = num_examples or (rows.pop() if len(rows) == 1 else None)
+    if num_rows is None:
+        return None
+    asked = chosen.max_matvecs * num_parameters * num_rows
+    rates = list[float]()
+    for known in precedents:
+        report = known.report
+        work = report.numerics.num_matvecs * report.num_parameters * report.num_examples
+        if report.numerics.method is chosen.method and asked <= _COMPARABLE * work and work <= _COMPARABLE * asked:
+            rates.append(known.usage.seconds / work)
+    return median(rates) * asked if rates else None
+
+
+def _is_question(known: JobRequest, asked: JobRequest) -> bool:
+    """Whether two requests ask the same of different checkpoints."""
+    options = (each.options.model_copy(update={"seed": 0}) for each in (known, asked))
+    return (known.loss, known.data, next(options)) == (asked.loss, asked.data, next(options))
 
 
 def least_memory_bytes(request: JobRequest, sizes: Mapping[str, int]) -> int:

@@ -27,6 +27,7 @@ from store.database import database_now
 from store.fingerprints import fingerprint
 from store.idempotency import IdempotencyEntry, KeyTaken, find_idempotent
 from store.jobs import find_finished_twin, find_job, insert_job
+from store.precedents import latest_precedents
 from store.queue import PendingJob
 from store.quotas import has_as_many_queued
 from store.records import JobRow
@@ -77,7 +78,8 @@ def estimate(parts: Parts, submission: Submission) -> Estimate:
     """Of a submission that `check` has passed."""
     with parts.sessions() as session:
         sizes = _sizes(session, submission)
-    return estimates.estimate(submission.request, sizes)
+        precedents = latest_precedents(session, project=submission.project)
+    return estimates.estimate(submission.request, sizes, precedents)
 
 
 def submit(parts: Parts, submission: Submission) -> Accepted:
