@@ -81,9 +81,9 @@ def create_app(parts: Parts, *, tracer_provider: TracerProvider | None = None) -
     app.add_middleware(tus.Versioned)
     app.add_middleware(Exchange, settings=parts.settings, metrics=parts.metrics)
     tell_problems(app)
-    # Exports before jobs: `/v1/jobs.csv` is no job.
+    # What is asked most comes first: a request is held against every route before its own.
     for part in (
-        *(artifacts, uploads, exports, listing, jobs, attempts, events, results, pictures, runs),
+        *(jobs, exports, listing, artifacts, uploads, attempts, events, results, pictures, runs),
         *(webhooks, deliveries, health, reference, signing_in, actions, pages),
     ):
         app.include_router(part.router)

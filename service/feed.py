@@ -120,7 +120,7 @@ class Feed:
             self._task.result()
 
 
-def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
 

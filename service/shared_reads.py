@@ -64,4 +64,8 @@ def shared_reads(request: Request) -> SharedReads:
     return reads
 
 
-SharedReadsOf = Annotated[SharedReads, Depends(shared_reads)]
+async def _shared_reads(request: Request) -> SharedReads:
+    return shared_reads(request)
+
+
+SharedReadsOf = Annotated[SharedReads, Depends(_shared_reads)]
