@@ -48,10 +48,8 @@ class Language(nn.Module):
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    found, num_snapshots = (
-        origin("torch", num_threads=torch.get_num_threads()),
-        NUM_QUICK_SNAPSHOTS if quick else NUM_SNAPSHOTS,
-    )
+    here = origin("torch", num_threads=torch.get_num_threads())
+    num_snapshots = NUM_QUICK_SNAPSHOTS if quick else NUM_SNAPSHOTS
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model = Language().to(device)
@@ -97,7 +95,7 @@ def run(*, quick: bool = False) -> list[Promise]:
             "num_shadowed": NUM_SHADOWED,
             "slowest_shadowed_seconds": shadowed,
         }
-        write_results("callback", {**found, **told})
+        write_results("callback", {**here, **told})
     return [
         Promise("callback, share of a step when idle", idle_seconds / step_seconds, IDLE_SHARE),
         Promise("callback, seconds a snapshot beyond the copy", beyond, SNAPSHOT_SECONDS),

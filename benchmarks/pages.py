@@ -66,7 +66,7 @@ class Measured:
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    found, num_requests = origin(*SERVER, "Jinja2"), NUM_QUICK_REQUESTS if quick else NUM_REQUESTS
+    here, num_requests = origin(*SERVER, "Jinja2"), NUM_QUICK_REQUESTS if quick else NUM_REQUESTS
     with tempfile.TemporaryDirectory() as folder, running_service(Path(folder)) as service:
         connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
         toy, wide = (_answered(connection, request) for request in (TOY, WIDE))
@@ -82,7 +82,7 @@ def run(*, quick: bool = False) -> list[Promise]:
             {"page": one.page, "median_seconds": one.median, "p95_seconds": one.p95, "first_paint_bytes": one.num_bytes}
             for one in measured
         ]
-        write_results("pages", {**found, "num_jobs": NUM_JOBS, "num_requests": num_requests, "pages": told})
+        write_results("pages", {**here, "num_jobs": NUM_JOBS, "num_requests": num_requests, "pages": told})
     return [
         Promise("slowest page's p95, seconds", max(one.p95 for one in measured), SECONDS),
         Promise("largest first paint, bytes", max(one.num_bytes for one in measured), FIRST_PAINT_BYTES),

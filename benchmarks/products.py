@@ -151,7 +151,7 @@ NETWORKS = (
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    found, threads = origin("torch", num_threads=NUM_THREADS), torch.get_num_threads()
+    here, threads = origin("torch", num_threads=NUM_THREADS), torch.get_num_threads()
     torch.set_num_threads(NUM_THREADS)
     try:
         costs = [cost(network, num_rounds=NUM_QUICK_ROUNDS if quick else NUM_ROUNDS) for network in NETWORKS]
@@ -165,7 +165,7 @@ def run(*, quick: bool = False) -> list[Promise]:
             "most_overhead": LANCZOS_OVERHEAD,
             "most_vectors_above": PEAK_VECTORS,
         }
-        write_results("products", {**found, **told})
+        write_results("products", {**here, **told})
     return [*(one.promise for one in costs), *recurrence.promises]
 
 

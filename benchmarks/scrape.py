@@ -32,7 +32,7 @@ EACH_TIME: tuple[Callable[[Session], object], ...] = (take_census, count_lapsed,
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    found, num_jobs = origin("SQLAlchemy", "SQLite"), NUM_QUICK_JOBS if quick else NUM_JOBS
+    here, num_jobs = origin("SQLAlchemy", "SQLite"), NUM_QUICK_JOBS if quick else NUM_JOBS
     worst, tables = {}, []
     for one_in in (100, 1):
         with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +48,7 @@ def run(*, quick: bool = False) -> list[Promise]:
             tables.append({"one_in": one_in, "each_time_seconds": seconds, "by_status_seconds": by_status})
             engine.dispose()
     if not quick:
-        write_results("scrape", {**found, "num_jobs": num_jobs, "most_seconds": MOST_SECONDS, "tables": tables})
+        write_results("scrape", {**here, "num_jobs": num_jobs, "most_seconds": MOST_SECONDS, "tables": tables})
     return [Promise(f"census of {num_jobs:,} jobs, seconds", worst[100], MOST_SECONDS)]
 
 

@@ -24,7 +24,7 @@ QUESTIONS: dict[str, tuple[list[str], float | None]] = {
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store. The first start of each is not counted: it reads the disk."""
     num_starts = NUM_QUICK_STARTS if quick else NUM_STARTS
-    found, starts, promises = origin("pydantic", "httpx2"), [], []
+    here, starts, promises = origin("pydantic", "httpx2"), [], []
     for name, (arguments, most) in QUESTIONS.items():
         seconds = [_start(arguments) for _ in range(num_starts + 1)][1:]
         median = statistics.median(seconds)
@@ -33,7 +33,7 @@ def run(*, quick: bool = False) -> list[Promise]:
         if most is not None:
             promises.append(Promise(f"{name}, seconds", median, most))
     if not quick:
-        write_results("start_up", {**found, "num_starts": num_starts, "starts": starts})
+        write_results("start_up", {**here, "num_starts": num_starts, "starts": starts})
     return promises
 
 

@@ -48,7 +48,7 @@ class Timing:
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    found, num_jobs = origin(*SERVER, "celery", "torch"), NUM_QUICK_JOBS if quick else NUM_JOBS
+    here, num_jobs = origin(*SERVER, "celery", "torch"), NUM_QUICK_JOBS if quick else NUM_JOBS
     with tempfile.TemporaryDirectory() as data, running_service(Path(data)) as service:
         connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
         for _ in range(NUM_WARM_UP):
@@ -70,7 +70,7 @@ def run(*, quick: bool = False) -> list[Promise]:
     median = parts["POST to report"]["median"]
     print(f"{median / statistics.median(requests):.0f} bare requests")
     if not quick:
-        write_results("toy_latency", {**found, "num_jobs": num_jobs, "target_median": MEDIAN_SECONDS, "seconds": parts})
+        write_results("toy_latency", {**here, "num_jobs": num_jobs, "target_median": MEDIAN_SECONDS, "seconds": parts})
     return [Promise("two-parameter job, seconds from POST to report", median, MEDIAN_SECONDS)]
 
 

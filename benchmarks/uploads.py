@@ -41,7 +41,7 @@ BLOCK = random.Random(0).randbytes(2**20)
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    found, num_bytes = origin(*SERVER), NUM_QUICK_BYTES if quick else NUM_BYTES
+    here, num_bytes = origin(*SERVER), NUM_QUICK_BYTES if quick else NUM_BYTES
     plain = min(num_bytes, PLAIN_BYTES)
     digest = hashlib.sha256()
     for number in range(num_bytes // 2**20):
@@ -68,7 +68,7 @@ def run(*, quick: bool = False) -> list[Promise]:
             "disk_megabytes_per_second": disk,
             "memory": {"idle_bytes": before, "peak_bytes": peak},
         }
-        write_results("uploads", {**found, **told})
+        write_results("uploads", {**here, **told})
     goal = min(MEGABYTES_PER_SECOND, SHARE_OF_DISK * disk)
     return [
         Promise(f"resumable upload, of the time at {goal:.0f} MB/s", goal / speed, 1.0),
