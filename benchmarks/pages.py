@@ -21,8 +21,9 @@ from urllib.parse import quote, urlsplit
 
 from sqlalchemy import insert, select
 
+from benchmarks.peers.environment import origin, write_results
 from benchmarks.promises import Promise
-from benchmarks.services import running_service
+from benchmarks.services import SERVER, running_service
 from saddlescope.contract.jobs import JobRequest
 from saddlescope.contract.vocabulary import JobStatus, Verdict
 from store.database import open_engine
@@ -32,7 +33,7 @@ from store.numbers import number_columns
 from store.tables import Table
 
 NUM_JOBS = 100_000
-NUM_REQUESTS = 40
+NUM_REQUESTS, NUM_QUICK_REQUESTS = 40, 10
 SECONDS = 0.150
 FIRST_PAINT_BYTES = 100_000
 _BATCH = 1_000
@@ -55,12 +56,17 @@ class Measured:
     num_bytes: int
 
     @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
     def p95(self) -> float:
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[94]
 
 
-def run(num_requests: int = NUM_REQUESTS) -> list[Promise]:
-    """Measure and print."""
+def run(*, quick: bool = False) -> list[Promise]:
+    """Measure, print and store."""
+    here, num_requests = origin(*SERVER, "Jinja2"), NUM_QUICK_REQUESTS if quick else NUM_REQUESTS
     with tempfile.TemporaryDirectory() as folder, running_service(Path(folder)) as service:
         connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
         toy, wide = (_answered(connection, request) for request in (TOY, WIDE))
@@ -70,8 +76,13 @@ def run(num_requests: int = NUM_REQUESTS) -> list[Promise]:
         connection.close()
     print(f"{'':<34}{'median, ms':>11}{'p95, ms':>9}{'first paint, kB':>17}")
     for one in measured:
-        median = statistics.median(one.seconds)
-        print(f"{one.page:<34}{median * 1e3:>11.1f}{one.p95 * 1e3:>9.1f}{one.num_bytes / 1e3:>17.1f}")
+        print(f"{one.page:<34}{one.median * 1e3:>11.1f}{one.p95 * 1e3:>9.1f}{one.num_bytes / 1e3:>17.1f}")
+    if not quick:
+        told = [
+            {"page": one.page, "median_seconds": one.median, "p95_seconds": one.p95, "first_paint_bytes": one.num_bytes}
+            for one in measured
+        ]
+        write_results("pages", {**here, "num_jobs": NUM_JOBS, "num_requests": num_requests, "pages": told})
     return [
         Promise("slowest page's p95, seconds", max(one.p95 for one in measured), SECONDS),
         Promise("largest first paint, bytes", max(one.num_bytes for one in measured), FIRST_PAINT_BYTES),
@@ -79,29 +90,30 @@ def run(num_requests: int = NUM_REQUESTS) -> list[Promise]:
 
 
 def _pages(toy: str, wide: str, listed: Sequence[str]) -> Mapping[str, str]:
+    middle = listed[len(listed) // 2]
     several = "&".join(f"job={job}" for job in (toy, wide, *listed[:6]))
     return {
-        "jobs": "/",
-        "jobs, next page": f"/?after={listed[50_000]}",
+        "jobs, newest": "/",
+        "jobs, next page": f"/?after={middle}",
         "jobs by loss": "/?sort=loss&order=asc",
-        "jobs by λ_min, next page": f"/?sort=lambda_min&order=asc&after={listed[50_000]}",
+        "jobs by λ_min, next page": f"/?sort=lambda_min&order=asc&after={middle}",
         "jobs of a verdict by loss": "/?verdict=plateau&sort=loss",
         "jobs of a verdict": "/?verdict=plateau",
         "jobs of no verdict": "/?verdict=local_minimum",
         "jobs of a label by loss": f"/?label={quote('team:team-3')}&sort=loss",
         "jobs found by a run's name": "/?q=network+123",
         "jobs found nowhere": "/?q=nowhere",
-        "runs": "/?group=run",
-        "runs of a verdict": "/?group=run&verdict=plateau",
-        "runs found by name": "/?group=run&q=network+123",
-        "job": f"/jobs/{toy}",
+        "one line a run": "/?group=run",
+        "one line a run, of a verdict": "/?group=run&verdict=plateau",
+        "one line a run, found by its name": "/?group=run&q=network+123",
+        "job of 2 parameters": f"/jobs/{toy}",
         "job of 300 parameters": f"/jobs/{wide}",
-        "run": "/runs/run-7",
-        "two runs": "/runs/run-7?with=run-8",
+        "run of 200 checkpoints": "/runs/run-7",
+        "two runs of 200": "/runs/run-7?with=run-8",
         "landscape": "/landscape",
         "landscape of a verdict": "/landscape?verdict=plateau",
         "landscape, all three": "/landscape?against=triple",
-        "comparison of eight": f"/compare?{several}",
+        "comparison of eight jobs": f"/compare?{several}",
         "submission": "/submit",
         "health": "/health",
     }

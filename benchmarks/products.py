@@ -12,17 +12,19 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.peers.environment import origin, write_results
 from benchmarks.promises import Promise
 from saddlescope.curvature.lanczos import sphere_vector, tridiagonalize
 from saddlescope.curvature.objective import Objective, Problem
 from saddlescope.curvature.operator import HessianOperator
 
-NUM_ROUNDS = 5
+NUM_THREADS = 2
+NUM_ROUNDS, NUM_QUICK_ROUNDS = 5, 1
 NUM_STEPS = 60
 LANCZOS_OVERHEAD = 0.10
 PEAK_VECTORS = 6.0
@@ -33,6 +35,50 @@ class Network:
     name: str
     make: Callable[[], tuple[nn.Module, Tensor, Tensor]]
     most_gradients: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one gradient and one product; medians."""
+
+    network: str
+    num_parameters: int
+    mode: str
+    gradient_seconds: float
+    product_seconds: float
+    most_gradients: float
+
+    @property
+    def gradients(self) -> float:
+        return self.product_seconds / self.gradient_seconds
+
+    @property
+    def promise(self) -> Promise:
+        return Promise(f"product in gradients: {self.network}", self.gradients, self.most_gradients)
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What Lanczos took for its steps, and held."""
+
+    num_parameters: int
+    num_steps: int
+    seconds: float
+    product_seconds: float
+    vectors_above: float
+    """The peak less what was there before, the basis and one gradient, in vectors."""
+
+    @property
+    def overhead(self) -> float:
+        return self.seconds / self.product_seconds - 1
+
+    @property
+    def promises(self) -> list[Promise]:
+        what = f"Lanczos beyond {self.num_steps} products, n = {self.num_parameters:,}"
+        return [
+            Promise(what, self.overhead, LANCZOS_OVERHEAD),
+            Promise("vectors above basis and one gradient", self.vectors_above, PEAK_VECTORS),
+        ]
 
 
 class Block(nn.Module):
@@ -103,30 +149,42 @@ NETWORKS = (
 )
 
 
-def run() -> list[Promise]:
-    """Measure and print."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+def run(*, quick: bool = False) -> list[Promise]:
+    """Measure, print and store."""
+    here, threads = origin("torch", num_threads=NUM_THREADS), torch.get_num_threads()
+    torch.set_num_threads(NUM_THREADS)
     try:
-        return [*(cost(network) for network in NETWORKS), *_lanczos()]
+        costs = [cost(network, num_rounds=NUM_QUICK_ROUNDS if quick else NUM_ROUNDS) for network in NETWORKS]
+        recurrence = _lanczos()
     finally:
         torch.set_num_threads(threads)
+    if not quick:
+        told = {
+            "products": [asdict(one) | {"gradients": one.gradients} for one in costs],
+            "lanczos": asdict(recurrence) | {"overhead": recurrence.overhead},
+            "most_overhead": LANCZOS_OVERHEAD,
+            "most_vectors_above": PEAK_VECTORS,
+        }
+        write_results("products", {**here, **told})
+    return [*(one.promise for one in costs), *recurrence.promises]
 
 
-def cost(network: Network, device: str = "cpu") -> Promise:
-    """A product in gradients; prints the mode that was chosen."""
+def cost(network: Network, device: str = "cpu", *, num_rounds: int = NUM_ROUNDS) -> Cost:
+    """Of a gradient and a product; prints the mode that was chosen."""
     objective, gradient = _objective(network.make, device)
     operator = HessianOperator(objective, objective.theta)
     vector = torch.randn(operator.size, device=device)
     operator.matvec(vector)
     gradient()
     rounds = [
-        (_seconds(gradient, device), _seconds(lambda: operator.matvec(vector), device)) for _ in range(NUM_ROUNDS)
+        (_seconds(gradient, device), _seconds(lambda: operator.matvec(vector), device)) for _ in range(num_rounds)
     ]
-    ratio = statistics.median(product for _, product in rounds) / statistics.median(first for first, _ in rounds)
-    milliseconds = 1e3 * statistics.median(first for first, _ in rounds)
-    print(f"{network.name}: {operator.mode}, gradient {milliseconds:.1f} ms, product {ratio:.2f} of it", flush=True)
-    return Promise(f"product in gradients: {network.name}", ratio, network.most_gradients)
+    first, product = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(
+        f"{network.name}: {operator.mode}, gradient {1e3 * first:.1f} ms, product {product / first:.2f} of it",
+        flush=True,
+    )
+    return Cost(network.name, operator.size, str(operator.mode), first, product, network.most_gradients)
 
 
 def _objective(
@@ -150,7 +208,7 @@ def _objective(
     return Objective(problem, dtype=torch.float32, device=device), gradient
 
 
-def _lanczos() -> list[Promise]:
+def _lanczos() -> Recurrence:
     objective, gradient = _objective(large)
     operator = HessianOperator(objective, objective.theta)
     start = sphere_vector(
@@ -174,10 +232,7 @@ def _lanczos() -> list[Promise]:
     single = _peak_bytes(gradient)
     peak = _peak_bytes(lambda: tridiagonalize(operator.matvec, start, num_matvecs=NUM_STEPS))
     vectors = (peak - NUM_STEPS * vector_bytes - single) / vector_bytes
-    return [
-        Promise(f"Lanczos beyond {NUM_STEPS} products, n = {operator.size:,}", total / inside - 1, LANCZOS_OVERHEAD),
-        Promise("vectors above basis and one gradient", vectors, PEAK_VECTORS),
-    ]
+    return Recurrence(operator.size, NUM_STEPS, total, inside, vectors)
 
 
 def _peak_bytes(action: Callable[[], object]) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from benchmarks.peers import environment
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,15 @@ class Promise:
     @property
     def is_kept(self) -> bool:
         return self.measured is not None and self.measured <= self.most
+
+
+def store(benchmark: str, promises: Sequence[Promise]) -> None:
+    """Keep them beside those of the other benchmarks, in the place of what an earlier run of this one said."""
+    path = environment.RESULTS / "promises.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    told = [asdict(promise) | {"is_kept": promise.is_kept} for promise in promises]
+    environment.write_results("promises", {**stored, benchmark: {"date": date, "promises": told}})
 
 
 def print_table(promises: Sequence[Promise]) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+# Those of the packages that answer a request.
+SERVER = ("fastapi", "uvicorn", "SQLAlchemy", "SQLite")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

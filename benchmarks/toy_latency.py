@@ -16,12 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks.peers.environment import origin, write_results
 from benchmarks.promises import Promise
-from benchmarks.services import running_service
+from benchmarks.services import SERVER, running_service
 
 MEDIAN_SECONDS = 0.15
 NUM_WARM_UP = 3
-NUM_JOBS = 40
+NUM_JOBS, NUM_QUICK_JOBS = 40, 10
 REQUEST = {
     "checkpoint": {"inline": {"w1": 0.0, "w2": 0.0}},
     "loss": {"kind": "expression", "expression": "(1 - w1*w2)**2"},
@@ -45,24 +46,31 @@ class Timing:
         return self.total - self.queued - self.runner - self.stored
 
 
-def run() -> list[Promise]:
-    """Measure and print."""
+def run(*, quick: bool = False) -> list[Promise]:
+    """Measure, print and store."""
+    here, num_jobs = origin(*SERVER, "celery", "torch"), NUM_QUICK_JOBS if quick else NUM_JOBS
     with tempfile.TemporaryDirectory() as data, running_service(Path(data)) as service:
         connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=60)
         for _ in range(NUM_WARM_UP):
             _time_job(connection)
-        timings = [_time_job(connection) for _ in range(NUM_JOBS)]
-        requests = [_time_request(connection) for _ in range(NUM_JOBS)]
+        timings = [_time_job(connection) for _ in range(num_jobs)]
+        requests = [_time_request(connection) for _ in range(num_jobs)]
         connection.close()
-    print(f"{'seconds':<28}{'median':>8}{'p90':>8}{'p99':>8}")
-    _print("POST to report", [timing.total for timing in timings])
-    _print("  waiting in the queue", [timing.queued for timing in timings])
-    _print("  runner", [timing.runner for timing in timings])
-    _print("  claim, check and store", [timing.stored for timing in timings])
-    _print("  request and response", [timing.answered for timing in timings])
-    _print("GET /healthz (reference)", requests)
-    median = statistics.median(timing.total for timing in timings)
+    parts = {
+        "POST to report": _cuts([timing.total for timing in timings]),
+        "… waiting in the queue": _cuts([timing.queued for timing in timings]),
+        "… runner": _cuts([timing.runner for timing in timings]),
+        "… claim, check and store": _cuts([timing.stored for timing in timings]),
+        "… request and response": _cuts([timing.answered for timing in timings]),
+        "GET /healthz, for comparison": _cuts(requests),
+    }
+    print(f"{'seconds':<30}{'median':>8}{'p90':>8}{'p99':>8}")
+    for part, cuts in parts.items():
+        print(f"{part:<30}{cuts['median']:>8.3f}{cuts['p90']:>8.3f}{cuts['p99']:>8.3f}")
+    median = parts["POST to report"]["median"]
     print(f"{median / statistics.median(requests):.0f} bare requests")
+    if not quick:
+        write_results("toy_latency", {**here, "num_jobs": num_jobs, "target_median": MEDIAN_SECONDS, "seconds": parts})
     return [Promise("two-parameter job, seconds from POST to report", median, MEDIAN_SECONDS)]
 
 
@@ -95,6 +103,6 @@ def _time_request(connection: http.client.HTTPConnection) -> float:
     return time.perf_counter() - started
 
 
-def _print(name: str, seconds: Sequence[float]) -> None:
+def _cuts(seconds: Sequence[float]) -> dict[str, float]:
     cuts = statistics.quantiles(seconds, n=100, method="inclusive")
-    print(f"{name:<28}{cuts[49]:>8.3f}{cuts[89]:>8.3f}{cuts[98]:>8.3f}")
+    return {"median": cuts[49], "p90": cuts[89], "p99": cuts[98]}

@@ -23,32 +23,37 @@ from urllib.parse import urlsplit
 import httpx2
 import psutil
 
+from benchmarks.peers.environment import origin, write_results
 from benchmarks.promises import Promise
+from benchmarks.services import SERVER
 
 MEGABYTES_PER_SECOND = 300
 # Of what the disk alone takes, where that is less than the above.
 SHARE_OF_DISK = 0.6
 PEAK_BYTES = 250 * 2**20
 NUM_CUTS = 10
+PLAIN_BYTES = 2**30
+NUM_BYTES, NUM_QUICK_BYTES = 4 * 2**30, 2**28
 REPOSITORY = Path(__file__).resolve().parent.parent
 TUS = {"Tus-Resumable": "1.0.0"}
 BLOCK = random.Random(0).randbytes(2**20)
 
 
-def run(num_bytes: int = 4 * 2**30) -> list[Promise]:
-    """Measure and print."""
+def run(*, quick: bool = False) -> list[Promise]:
+    """Measure, print and store."""
+    here, num_bytes = origin(*SERVER), NUM_QUICK_BYTES if quick else NUM_BYTES
+    plain = min(num_bytes, PLAIN_BYTES)
     digest = hashlib.sha256()
     for number in range(num_bytes // 2**20):
         digest.update(_block(number))
     with tempfile.TemporaryDirectory() as folder, _api(Path(folder)) as (url, process):
-        disk = _disk_speed(Path(folder), min(num_bytes, 2**30))
+        disk = _disk_speed(Path(folder), plain)
         before = psutil.Process(process.pid).memory_info().rss
-        plain = min(num_bytes, 2**30)
         idle = _processor_seconds(process.pid)
-        seconds = _put(url, plain)
-        spent = _processor_seconds(process.pid) - idle
-        print(f"{'one PUT':<28}{plain / 2**20:>8.0f} MiB{plain / 1e6 / seconds:>8.0f} MB/s", end="")
-        print(f"  (CPU of the API: {spent / plain * 2**30:.1f} s per GiB)")
+        plain_speed = plain / 1e6 / _put(url, plain)
+        spent = (_processor_seconds(process.pid) - idle) / plain * 2**30
+        print(f"{'one PUT':<28}{plain / 2**20:>8.0f} MiB{plain_speed:>8.0f} MB/s", end="")
+        print(f"  (CPU of the API: {spent:.1f} s per GiB)")
         seconds, sending = _upload(url, num_bytes, f"sha256:{digest.hexdigest()}")
         speed = num_bytes / 1e6 / sending
         print(f"{f'resumable, cut {NUM_CUTS} times':<28}{num_bytes / 2**20:>8.0f} MiB{speed:>8.0f} MB/s", end="")
@@ -56,6 +61,14 @@ def run(num_bytes: int = 4 * 2**30) -> list[Promise]:
         peak = _peak_bytes(process.pid)
     print(f"{'write and fsync alone':<28}{'':>12}{disk:>8.0f} MB/s")
     print(f"memory of the API: {before / 2**20:.0f} MiB idle, {peak / 2**20:.0f} MiB at most")
+    if not quick:
+        told = {
+            "plain": {"bytes": plain, "megabytes_per_second": plain_speed, "cpu_seconds_per_gibibyte": spent},
+            "resumable": {"bytes": num_bytes, "num_cuts": NUM_CUTS, "megabytes_per_second": speed, "seconds": seconds},
+            "disk_megabytes_per_second": disk,
+            "memory": {"idle_bytes": before, "peak_bytes": peak},
+        }
+        write_results("uploads", {**here, **told})
     goal = min(MEGABYTES_PER_SECOND, SHARE_OF_DISK * disk)
     return [
         Promise(f"resumable upload, of the time at {goal:.0f} MB/s", goal / speed, 1.0),

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import platform
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -56,7 +58,16 @@ def provenance(num_threads: int = NUM_THREADS) -> dict[str, object]:
     }
 
 
-def machine(num_threads: int = NUM_THREADS) -> dict[str, object]:
+def origin(*packages: str, num_threads: int | None = None) -> dict[str, object]:
+    """Date, machine and the versions of Python and of these packages (and of `SQLite`): asked before anything is measured.
+
+    `num_threads` is None where the service decides how many its parts take.
+    """
+    versions = {name: sqlite3.sqlite_version if name == "SQLite" else version(name) for name in packages}
+    return {**machine(num_threads), "versions": {"python": platform.python_version(), **versions}}
+
+
+def machine(num_threads: int | None = NUM_THREADS) -> dict[str, object]:
     """Date and machine alone."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

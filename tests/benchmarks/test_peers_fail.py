@@ -13,7 +13,6 @@ from benchmarks.peers.environment import RESULTS
 from benchmarks.peers.failing import error_of, leading_by_dense_truth
 from benchmarks.peers.failing_cases import CASES, RIGHT_RTOL, Case, Subject, read_case, write_case
 from benchmarks.peers.failing_subject import Found, Way, attempt
-from benchmarks.peers.page import PAGE, rendered
 
 
 def subject_of(case: Case, folder: Path) -> Subject:
@@ -65,8 +64,6 @@ def test_what_a_library_raises_is_its_answer(tmp_path) -> None:
     assert told.refusal == "RuntimeError: no convergence"
 
 
-def test_the_tables_of_the_performance_page_are_those_of_the_stored_results() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert rendered(text) == text, "run `python -m benchmarks.peers.page`"
+def test_every_case_is_in_the_stored_results() -> None:
     stored = json.loads((RESULTS / "peers_fail.json").read_text())
     assert {case["name"] for case in stored["cases"]} == {case.name for case in CASES}
