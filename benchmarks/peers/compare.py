@@ -64,6 +64,7 @@ class Standing:
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Measure and print, workload by workload."""
+    origin = provenance()
     settings: dict[str, dict[str, Setting]] = json.loads(SETTINGS.read_text())
     results, promises = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +79,7 @@ def run(*, quick: bool = False) -> list[Promise]:
         "num_rounds": 1 if quick else NUM_ROUNDS,
     }
     if not quick:
-        path = write_results("extreme_pairs", {**provenance(), "question": question, "workloads": results})
+        path = write_results("extreme_pairs", {**origin, "question": question, "workloads": results})
         print(f"written to {path.name}")
     return promises
 

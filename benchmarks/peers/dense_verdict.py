@@ -39,7 +39,7 @@ def run(*, quick: bool = False) -> list[Promise]:
 
 def _run(*, quick: bool) -> float | None:
     """Our time over the reference's; None where the answers differ."""
-    rounds = 1 if quick else NUM_ROUNDS
+    origin, rounds = provenance(), 1 if quick else NUM_ROUNDS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_subject(DENSE, folder)
@@ -69,7 +69,7 @@ def _run(*, quick: bool) -> float | None:
             "disagreement": disagreement,
             "contestants": [_results(OURS, ours), _results(REFERENCE, reference)],
         }
-        print(f"written to {write_results('dense_verdict', {**provenance(), **results}).name}")
+        print(f"written to {write_results('dense_verdict', {**origin, **results}).name}")
     return ratio if disagreement is None else None
 
 

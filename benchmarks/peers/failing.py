@@ -53,7 +53,7 @@ class Judged:
 
 def run(*, quick: bool = False) -> list[Promise]:
     """Ask, judge, print and store."""
-    judged: list[Judged] = []
+    origin, judged = provenance(NUM_THREADS), list[Judged]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for case in CASES:
@@ -81,9 +81,7 @@ def run(*, quick: bool = False) -> list[Promise]:
         attempts = [
             {"library": one.library, **asdict(one.told), "error": one.error, "words": one.words} for one in judged
         ]
-        write_results(
-            "peers_fail", {**provenance(NUM_THREADS), "right_rtol": RIGHT_RTOL, "cases": cases, "attempts": attempts}
-        )
+        write_results("peers_fail", {**origin, "right_rtol": RIGHT_RTOL, "cases": cases, "attempts": attempts})
     defaults = [one.error for one in judged if one.library == OURS.title and one.told.is_default]
     worst = None if None in defaults else max(error for error in defaults if error is not None)
     return [Promise("error where peers fail, of what is right", None if worst is None else worst / RIGHT_RTOL, 1.0)]
