@@ -1,7 +1,8 @@
 """Weights that meet constant inputs alone, found in the record of a product, and the record in coordinates of what they do.
 
 Where the entries of a weight are read by products with one constant matrix and written by one product with the same matrix, XQ in
-the place of X makes the recorded product that of H in fewer coordinates, at fewer flops; nothing else in the record changes.
+the place of X makes the recorded product that of H in fewer coordinates, at fewer flops; nothing else in the record changes. With
+Xᵀ = QR, XQ is Rᵀ, a lower triangular matrix.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from saddlescope.curvature.linear_map import LinearMap, copied
+from saddlescope.curvature.lower_products import lower_transposed_times, plus_lower, times_lower
 from saddlescope.curvature.row_space import Block, RowSpace
 
 aten = torch.ops.aten
@@ -35,8 +37,8 @@ def find_row_space(linear: LinearMap, *, weight: float, num_matvecs: int, budget
     layout = _layout(linear.graph)
     if layout is None:
         return None
-    spans = dict[object, Tensor]()
-    blocks, uses = list[Block](), list[_Use]()
+    factors = dict[object, tuple[Tensor, Tensor]]()
+    blocks, uses, shorts = list[Block](), list[_Use](), list[Tensor]()
     starts = [0, *torch.tensor(layout.sizes).cumsum(0).tolist()]
     for use in layout.weights(linear.constants):
         num_rows, width = use.inputs.shape
@@ -45,15 +47,18 @@ def find_row_space(linear: LinearMap, *, weight: float, num_matvecs: int, budget
         if num_rows >= width or saved < price or FACTOR_BYTES * use.inputs.numel() > budget_bytes:
             continue
         place = (use.inputs.data_ptr(), use.inputs.shape, use.inputs.stride())
-        if place not in spans:
-            spans[place] = torch.linalg.qr(use.inputs.double().T).Q.to(use.inputs)
-        blocks.append(Block(starts[use.index], use.shape, use.is_transposed, spans[place]))
+        if place not in factors:
+            q, r = torch.linalg.qr(use.inputs.double().T)
+            factors[place] = q.to(use.inputs), r.T.to(use.inputs)
+        span, short = factors[place]
+        blocks.append(Block(starts[use.index], use.shape, use.is_transposed, span))
         uses.append(use)
+        shorts.append(short)
     size = sum(layout.sizes)
     rank = size - sum(block.size - block.reduced_size for block in blocks)
     if rank > WORTHWHILE * size:
         return None
-    return RowSpace(size, tuple(blocks), weight, _reduced(linear, layout, uses, blocks))
+    return RowSpace(size, tuple(blocks), weight, _reduced(linear, layout, uses, blocks, shorts))
 
 
 @dataclass(frozen=True)
@@ -124,23 +129,47 @@ def _layout(graph: fx.Graph) -> _Layout | None:
     return _Layout(split, sizes, pieces, cat)
 
 
-def _reduced(linear: LinearMap, layout: _Layout, uses: Sequence[_Use], blocks: Sequence[Block]) -> LinearMap:
-    """The record with the inputs' coordinates in the place of the inputs, and one entry more."""
+def _reduced(
+    linear: LinearMap, layout: _Layout, uses: Sequence[_Use], blocks: Sequence[Block], shorts: Sequence[Tensor]
+) -> LinearMap:
+    """The record with the inputs' coordinates Rᵀ in the place of the inputs, and one entry more."""
     graph, constants = fx.Graph(), dict(linear.constants)
     new = dict[fx.Node, fx.Node]()
     graph.output(graph.graph_copy(linear.graph, new))
     sizes = list(layout.sizes)
-    for number, (use, block) in enumerate(zip(uses, blocks, strict=True)):
+    for number, (use, block, short) in enumerate(zip(uses, blocks, shorts, strict=True)):
         sizes[use.index] = block.reduced_size
-        short = (use.inputs.double() @ block.span.double()).to(use.inputs)
-        for name, value in (("read", short), ("written", short.T if use.is_transposed else short)):
-            constants[f"{name}{number}"] = value.contiguous()
+        half = short.shape[0] // 2
+        parts = {
+            "top": short[:half, :half],
+            "bottom": short[half:],
+            "left": short[:, :half],
+            "corner": short[half:, half:],
+        }
+        constants |= {f"{name}{number}": part.contiguous() for name, part in parts.items()}
         new[use.view].args = (new[use.view].args[0], list(block.reduced_shape))
-        for reader in use.readers:
-            _replace_constant(graph, new[reader], -2, f"read{number}")
-        _replace_constant(graph, new[use.written], -2 if use.is_transposed else -1, f"written{number}")
+        for reader in (new[node] for node in use.readers):
+            total = reader.args[0] if reader.target is aten.addmm.default else None
+            with graph.inserting_before(reader):
+                halves = [graph.get_attr(f"{name}{number}") for name in ("top", "bottom")]
+            reader.target, reader.args = plus_lower, (total, *halves, reader.args[-1])
+        written = new[use.written]
+        with graph.inserting_before(written):
+            halves = [graph.get_attr(f"{name}{number}") for name in ("left", "corner")]
+        if use.is_transposed:
+            written.target, written.args = lower_transposed_times, (*halves, written.args[1])
+        else:
+            written.target, written.args = times_lower, (written.args[0], *halves)
         new[use.flat].args = (new[use.flat].args[0], [block.reduced_size])
-        for node in (layout.pieces[use.index], use.view, *use.view.users, use.written, use.flat, layout.cat):
+        for node in (
+            layout.pieces[use.index],
+            use.view,
+            *use.view.users,
+            *use.readers,
+            use.written,
+            use.flat,
+            layout.cat,
+        ):
             new[node].meta.pop("kind", None)
     split, cat = new[layout.split], new[layout.cat]
     split.args = (split.args[0], [*sizes, 1])
@@ -154,13 +183,6 @@ def _reduced(linear: LinearMap, layout: _Layout, uses: Sequence[_Use], blocks: S
     return LinearMap(copied(graph), {name: value for name, value in constants.items() if name in used})
 
 
-def _replace_constant(graph: fx.Graph, node: fx.Node, position: int, name: str) -> None:
-    args = list(node.args)
-    with graph.inserting_before(node):
-        args[position] = graph.get_attr(name)
-    node.args = tuple(args)
-
-
 def _only_user(node: fx.Node, target: object) -> fx.Node | None:
     (user,) = node.users if len(node.users) == 1 else (None,)
     return user if user is not None and user.target is target else None
@@ -169,7 +191,8 @@ def _only_user(node: fx.Node, target: object) -> fx.Node | None:
 def _reads(reader: fx.Node, weight: fx.Node) -> bool:
     """Whether a node is a constant times the weight, plus what does not hold the weight."""
     is_product = reader.target in (aten.mm.default, aten.addmm.default)
-    return is_product and reader.args[-1] is weight and not any(value is weight for value in reader.args[:-1])
+    is_plain = is_product and not reader.kwargs
+    return is_plain and reader.args[-1] is weight and not any(value is weight for value in reader.args[:-1])
 
 
 def _constant(node: fx.Node, position: int, constants: Mapping[str, Tensor]) -> Tensor | None:

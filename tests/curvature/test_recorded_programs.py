@@ -83,12 +83,12 @@ def test_writing_in_place_leaves_vector_constants_and_later_products_alone() -> 
     linear = recorded(objective)
     assert "aten.addmm_.default" in operations(linear)
     vector = torch.randn(objective.num_parameters, dtype=torch.float64)
-    given, constants = vector.clone(), {name: value.clone() for name, value in linear._constants.items()}
+    given, constants = vector.clone(), {name: value.clone() for name, value in linear.constants.items()}
     first = linear(vector).clone()
     linear(torch.randn_like(vector))
     assert torch.equal(linear(vector), first)
     assert torch.equal(vector, given)
-    assert all(torch.equal(linear._constants[name], value) for name, value in constants.items())
+    assert all(torch.equal(linear.constants[name], value) for name, value in constants.items())
     assert linear.rows(torch.stack([vector, -vector])) == pytest.approx(torch.stack([first, -first]), abs=1e-14)
 
 
