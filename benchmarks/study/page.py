@@ -17,7 +17,8 @@ def origin(results: Mapping[str, Part]) -> str:
     rows = []
     for name, part in results.items():
         machine, versions = part["machine"], part["versions"]
-        where = f"{machine['processor']}, {machine['workers']} worker of {machine['threads']} thread"
+        workers = f"{machine['workers']} worker{'' if machine['workers'] == 1 else 's'}"
+        where = f"{machine['processor']}, {workers} of {machine['threads']} thread"
         what = ", ".join(f"{package} {number}" for package, number in versions.items())
         rows.append((name.replace("_", " "), part["date"], f"{part['seconds']:.0f} s", where, what))
     total = sum(part["seconds"] for part in results.values())
